@@ -1,0 +1,152 @@
+"""Sweeps over labelled grids, row by row, that survive a kill at any moment and end with the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from numerics.domain import DomainError, finite
+from numerics.store import atomic, save_dataset, writable
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    row: Callable[..., Mapping[str, np.ndarray]],
+    axes: Mapping[str, Any],
+    *,
+    attributes: Mapping[str, Mapping[str, str]] | None = None,
+    provenance: Mapping[str, str] | None = None,
+    out: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
+) -> Any:
+    """Evaluate `row` along the first axis and collect labelled arrays.
+
+    Parameters
+    ----------
+    row : callable
+        `row(value, *others)`, with `value` one entry of the first axis and `others` the other axes whole, returns named
+        arrays whose shape is that of the other axes.
+    axes : mapping of name to one-dimensional array, in the order of the dimensions
+    attributes : mapping of variable or axis name to its attributes (`units`, `long_name`)
+    provenance : attributes of the whole, see `numerics.store.provenance`
+    out : path ending in .nc, optional
+        Where the result goes. Finished rows are kept beside it, in `<out>.partial/`, until the sweep is complete; a sweep
+        that finds them there goes on from them.
+    progress : callable `(done, total)`, optional
+    executor : `concurrent.futures.Executor`, optional
+        Rows are submitted to it (processes, or a dask client's `get_executor()` on a cluster). Default: here, in order.
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    DomainError
+        Axes that are empty or not finite; an output that cannot be written; rows left by a different sweep.
+
+    >>> squares = sweep(lambda a, b: {"product": a * b}, {"a": [1, 2], "b": [3, 4, 5]})
+    >>> squares["product"].sel(a=2, b=4).item()
+    8.0
+    """
+    import xarray as xr
+
+    axes = {name: finite(name, values) for name, values in axes.items()}
+    for name, values in axes.items():
+        if values.ndim != 1 or values.size == 0:
+            raise DomainError(name, values.shape, "a non-empty one-dimensional array")
+    first, *others = axes.values()
+    rows = _Rows(out, axes, provenance or {})
+    waiting = [i for i in range(first.size) if not rows.has(i)]
+    done = first.size - len(waiting)
+    if progress:
+        progress(done, first.size)
+    if executor is None:
+        finished = ((i, row(first[i], *others)) for i in waiting)
+    else:
+        futures = {i: executor.submit(row, first[i], *others) for i in waiting}
+        finished = ((i, future.result()) for i, future in futures.items())
+    for i, result in finished:
+        rows.put(i, result)
+        done += 1
+        if progress:
+            progress(done, first.size)
+    names = list(axes)
+    stacked = {}
+    for i in range(first.size):
+        for name, values in rows.get(i).items():
+            stacked.setdefault(name, []).append(values)
+    dataset = xr.Dataset(
+        {n: (names, np.stack(v)) for n, v in stacked.items()}, coords=axes, attrs=dict(provenance or {})
+    )
+    for name, about in (attributes or {}).items():
+        if name in dataset.variables:
+            dataset[name].attrs.update(about)
+    if out is not None:
+        save_dataset(dataset, out)
+        rows.clear()
+    return dataset
+
+
+class _Rows:
+    """Finished rows: in memory, or one file each in `<out>.partial/` with a manifest that names the sweep."""
+
+    def __init__(self, out: str | Path | None, axes: Mapping[str, np.ndarray], provenance: Mapping[str, str]):
+        self.memory: dict[int, dict[str, np.ndarray]] = {}
+        self.folder = None
+        if out is None:
+            return
+        out = Path(out)
+        if out.suffix not in (".nc", ".h5"):
+            raise DomainError("out", str(out), "a file name that ends in .nc or .h5")
+        writable(out)
+        self.folder = out.with_name(out.name + ".partial")
+        self.folder.mkdir(exist_ok=True)
+        content = b"".join(name.encode() + values.tobytes() for name, values in axes.items())
+        told = {k: v for k, v in provenance.items() if k != "command"}
+        manifest = {"sweep": hashlib.sha256(content + json.dumps(told, sort_keys=True).encode()).hexdigest()}
+        path = self.folder / "manifest.json"
+        if path.exists():
+            if json.loads(path.read_text()) != manifest:
+                raise DomainError(
+                    "out",
+                    str(out),
+                    "an output without the rows of another sweep",
+                    f"Remove {self.folder} or choose another name",
+                )
+        else:
+            with atomic(path) as temporary:
+                temporary.write_text(json.dumps(manifest))
+
+    def _path(self, i: int) -> Path:
+        return self.folder / f"row_{i:06d}.npz"
+
+    def has(self, i: int) -> bool:
+        return self.folder is not None and self._path(i).exists()
+
+    def put(self, i: int, result: Mapping[str, np.ndarray]) -> None:
+        result = {name: np.asarray(values) for name, values in result.items()}
+        if self.folder is None:
+            self.memory[i] = result
+            return
+        with atomic(self._path(i)) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **result)
+
+    def get(self, i: int) -> dict[str, np.ndarray]:
+        if self.folder is None:
+            return self.memory[i]
+        with np.load(self._path(i)) as stored:
+            return {name: stored[name] for name in stored.files}
+
+    def clear(self) -> None:
+        if self.folder is not None:
+            shutil.rmtree(self.folder)

@@ -1,0 +1,96 @@
+"""Files that are never half-written, and what a result must say about its own making."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from numerics.domain import DomainError
+
+__all__ = ["atomic", "load_dataset", "provenance", "save_dataset", "writable"]
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "numbers.txt"
+    >>> with atomic(target) as path:
+    ...     _ = path.write_text("1 2 3")
+    >>> target.read_text()
+    '1 2 3'
+    """
+    path = Path(path)
+    writable(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def writable(path: str | Path, *, argument: str = "out") -> Path:
+    """`path`, its folder made, or `DomainError` if no file can be written there."""
+    path = Path(path)
+    allowed = "a path that can be written"
+    if path.is_dir():
+        raise DomainError(argument, str(path), "the name of a file, not of a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DomainError(argument, str(path), allowed, f"({error.strerror})") from error
+    if path.exists() and not os.access(path, os.W_OK):
+        raise DomainError(argument, str(path), allowed, "(the file is read-only)")
+    return path
+
+
+def provenance(**arguments: Any) -> dict[str, str]:
+    """Versions and arguments that made a result, as strings; no clock, so that equal runs give equal files.
+
+    >>> provenance(seed=1)["seed"]
+    '1'
+    """
+    found = {"python": platform.python_version(), "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])}
+    for package in ("geomem", "numpy", "numba", "sympy", "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found | {name: str(value) for name, value in arguments.items()}
+
+
+def save_dataset(dataset: Any, path: str | Path) -> Path:
+    """Write an `xarray.Dataset` as NetCDF (`.nc`) or, flattened to a table, as CSV (`.csv`), atomically."""
+    path = Path(path)
+    with atomic(path) as temporary:
+        if path.suffix == ".csv":
+            dataset.to_dataframe().reset_index().to_csv(temporary, index=False)
+        elif path.suffix in (".nc", ".h5"):
+            dataset.to_netcdf(temporary, engine="h5netcdf")
+        else:
+            raise DomainError("out", str(path), "a file name that ends in .nc, .h5 or .csv")
+    return path
+
+
+def load_dataset(path: str | Path) -> Any:
+    """The `xarray.Dataset` written by `save_dataset` as NetCDF, loaded into memory."""
+    import xarray as xr
+
+    with xr.open_dataset(path, engine="h5netcdf") as dataset:
+        return dataset.load()

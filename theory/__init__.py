@@ -1,0 +1,32 @@
+"""The middle floor: the physics, stated once in sympy, and lowered to compiled kernels.
+
+>>> from theory import LinearManifold, collapse_time
+>>> round(collapse_time(LinearManifold(alpha_D=0.5), alpha=0.2), 10)
+1.4096127638
+"""
+
+from theory.basins import basin_radius, free_energy
+from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
+from theory.times import (
+    collapse_time,
+    condensation_time,
+    critical_alpha,
+    critical_dataset_size,
+    generalization_time,
+    onset_time,
+)
+
+__all__ = [
+    "Isotropic",
+    "LinearManifold",
+    "Spectrum",
+    "Subspaces",
+    "basin_radius",
+    "collapse_time",
+    "condensation_time",
+    "critical_alpha",
+    "critical_dataset_size",
+    "free_energy",
+    "generalization_time",
+    "onset_time",
+]

@@ -1,0 +1,21 @@
+"""The papers the house rests on, by the keys used in docstrings and docs; `docs/references.bib` holds the same keys."""
+
+__all__ = ["SOURCES"]
+
+SOURCES = {
+    "AALMV25": "Achilli, Ambrogioni, Lucibello, Mézard, Ventura, Memorization and generalization in generative diffusion "
+    "under the manifold hypothesis, J. Stat. Mech. (2025) 073401, arXiv:2502.09578",
+    "AVSP24": "Achilli, Ventura, Silvestri, Pham, Raya, Krotov, Lucibello, Ambrogioni, Losing dimensions: geometric "
+    "memorization in generative diffusion, arXiv:2410.08727 (2024)",
+    "BBBM24": "Biroli, Bonnaire, de Bortoli, Mézard, Dynamical regimes of diffusion models, Nat. Commun. 15 (2024), "
+    "arXiv:2402.18491",
+    "BKMMZ19": "Barbier, Krzakala, Macris, Miolane, Zdeborová, Optimal errors and phase transitions in high-dimensional "
+    "generalized linear models, PNAS 116, 5451 (2019)",
+    "BM24": "Biroli, Mézard, Kernel density estimators in large dimensions, arXiv:2408.05807 (2024)",
+    "D81": "Derrida, Random-energy model: an exactly solvable model of disordered systems, Phys. Rev. B 24, 2613 (1981)",
+    "GMKZ20": "Goldt, Mézard, Krzakala, Zdeborová, Modeling the influence of data structure on learning in neural "
+    "networks: the hidden manifold model, Phys. Rev. X 10, 041044 (2020)",
+    "LM24": "Lucibello, Mézard, Exponential capacity of dense associative memories, Phys. Rev. Lett. 132, 077301 (2024)",
+    "VASLA25": "Ventura, Achilli, Silvestri, Lucibello, Ambrogioni, Manifolds, random matrices and spectral gaps: the "
+    "geometric phases of generative diffusion, ICLR 2025, arXiv:2410.05898",
+}

@@ -1,5 +1,6 @@
 """The public times against the referee, the contract's reference numbers, their own equations and their domains."""
 
+import itertools
 import warnings
 
 import mpmath
@@ -111,7 +112,7 @@ def test_order_of_the_times_over_a_grid():
             TIMES[k](LinearManifold(alpha_D), alpha, log=True)
             for k in ("generalization", "condensation", "collapse", "onset")
         ]
-        for low, high in zip(logs, logs[1:], strict=False):
+        for low, high in itertools.pairwise(logs):
             # at large load t_cond and t_c agree to rounding
             assert (low <= high + 1e-10).all()
         assert (logs[0] < logs[3]).all()

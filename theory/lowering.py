@@ -4,7 +4,7 @@ A kernel is written out as a small Python module in the user's cache folder, nam
 ground floor it calls; numba then caches its machine code beside it, so that a second process starts fast. Time enters as
 `x = log t` and eigenvalues as `l = log r`, so that nothing underflows: integrands become functions of `u = l - x`, through
 
-    L = log(1 + e^u),   s = 1/(1 + e^-u),   and for small u   z = e^u,   M = log(1 + z) - z.
+    L = log(1 + e^u),   s = 1/(1 + e^-u),   b = 1 - s,   and for small u   z = e^u,   M = log(1 + z) - z.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from theory.notation import SpectralAverage, alpha_D
 
 __all__ = ["cache_folder", "kernel", "mpmath_function"]
 
-L, s, z, M = sp.symbols("L s z M")
+L, s, b, z, M = sp.symbols("L s b z M")
 _SMALL = -2.0  # below this u the integrand is evaluated through z and M
 
 
@@ -55,18 +55,17 @@ def mpmath_function(arguments: list[sp.Symbol], expression: sp.Expr) -> Callable
 
 def _integrand_code(info: MutualInformation, indent: int) -> str:
     """Statements that set `f` (integrand at u), `fu` (its u-derivative) and `fd` (its derivative by d = delta/t)."""
-    zz = info.z
-    phi = info.integrand
-    c0 = info.c0
-    rational = sp.cancel(sp.together(phi - c0 * sp.log(1 + zz)))
-    slope = sp.cancel(sp.together(zz * sp.diff(phi, zz)))
-    by_d = sp.cancel(sp.together(sp.diff(phi, info.d)))
+    zz, c0 = info.z, info.c0
 
-    def in_s(e):
-        return sp.factor(sp.cancel(e.subs(zz, s / (1 - s))))
+    def by_u(e):  # ds/du = s (1 - s); 1 - s is written b, for s may round to 1
+        return sp.diff(e, s) * s * b - sp.diff(e, b) * s * b
 
-    large = {"f": c0 * L + in_s(rational), "fu": in_s(slope), "fd": in_s(by_d)}
+    rational = info.c1 * s + info.c2 * s * b
+    large = {"f": c0 * L + rational, "fu": sp.factor(c0 * s + by_u(rational)), "fd": sp.diff(rational, info.d)}
     # log(1+z) = M + z: the first orders that cancel in some integrands now cancel symbolically
+    rational = sp.cancel(sp.together(info.integrand - c0 * sp.log(1 + zz)))
+    slope = sp.cancel(sp.together(zz * sp.diff(info.integrand, zz)))
+    by_d = sp.cancel(sp.together(sp.diff(info.integrand, info.d)))
     small = {"f": c0 * M + sp.factor(c0 * zz + rational), "fu": sp.factor(slope), "fd": sp.factor(by_d)}
     pad = " " * indent
     return "\n".join(
@@ -77,6 +76,7 @@ def _integrand_code(info: MutualInformation, indent: int) -> str:
             assignments("a", indent + 4, **small),
             f"{pad}else:",
             f"{pad}    s = logistic(u)",
+            f"{pad}    b = logistic(-u)",
             f"{pad}    L = softplus(u)",
             assignments("b", indent + 4, **large),
         ]
@@ -119,7 +119,7 @@ def constraint(y, p, w, l):
     for k in range(w.size):
         s = logistic(l[k] + y)
         first += w[k] * s
-        second += w[k] * s * (1.0 - s)
+        second += w[k] * s * logistic(-l[k] - y)
     e = math.exp(p[1] + y)
     total = e + first
     return math.log(p[2] * total), (e + second) / total
@@ -154,10 +154,11 @@ def integral(x, p, w, l):
     T = 0.0
     for k in range(w.size):
         u = l[k] + y
-        g = logistic(u)
-        A += w[k] * g
-        S += w[k] * g * (1.0 - g)
-        T += w[k] * g * (1.0 - g) * (1.0 - 2.0 * g)
+        s = logistic(u)
+        b = logistic(-u)
+        A += w[k] * s
+        S += w[k] * s * b
+        T += w[k] * s * b * (b - s)
 {integrand}
         h += w[k] * f
     A *= alpha_D
@@ -229,14 +230,16 @@ def _linear_source(average: SpectralAverage) -> str:
     remainder = point.reduced(point.information) - alpha_D * point.L
     assert sp.simplify(remainder - (R - 1 - sp.log(R))) == 0
     c0, c1, c2 = (sp.sympify(c).subs(info.d, d) for c in (info.c0, info.c1, info.c2))
+    clean = MutualInformation(*(sp.sympify(c).subs(info.d, 0) for c in (info.c0, info.c1, info.c2)))
+    # the latent average takes the part at delta = 0, whose small orders cancel; the part in delta multiplies A and B
     closing = assignments(
         "c",
         4,
-        extra=c0 * K + c2 * sp.factor(sp.cancel(B - S)),
+        extra=c0 * K + clean.c2 * sp.factor(sp.cancel(B - S)) + (c1 - clean.c1) * A + (c2 - clean.c2) * B,
         dh=-c0 * A - c1 * B + c2 * dB - d * (sp.diff(c1, d) * A + sp.diff(c2, d) * B),
     )
     inner = specialised_source("solve_constraint", "constraint")
-    body = _SADDLE.format(integrand=_integrand_code(info, 8), closing=closing, solve_constraint=inner)
+    body = _SADDLE.format(integrand=_integrand_code(clean, 8), closing=closing, solve_constraint=inner)
     return _PREAMBLE + body + _driver()
 
 

@@ -1,0 +1,40 @@
+"""Sphinx configuration."""
+
+from importlib.metadata import version as installed
+
+project = "geomem"
+author = "the geomem developers"
+copyright = "2026, the geomem developers"
+version = release = installed("geomem")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+    "sphinxcontrib.bibtex",
+]
+bibtex_bibfiles = ["references.bib"]
+myst_enable_extensions = ["amsmath", "dollarmath", "colon_fence", "deflist"]
+exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py", "results/*.md"]
+suppress_warnings = ["config.cache"]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": "/plot_",
+    "remove_config_comments": True,
+    "abort_on_example_error": True,
+}
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+napoleon_use_rtype = False
+default_role = "code"
+doctest_global_setup = "import numpy as np"
+doctest_test_doctest_blocks = ""  # docstrings are tested by pytest; here only the pages' own {doctest} blocks
+
+html_theme = "furo"
+html_title = "geomem"

@@ -1,0 +1,230 @@
+"""At what noise does this data set memorise, and how many samples would it need? Theory beside measurement.
+
+Three columns: the theory for Gaussian data with the same spectrum at infinite size; the same measurement on a sample of
+that Gaussian (its *twin*, of the same P and N), which shows what finite size does; and the measurement on the data. What
+separates data from twin is what a covariance cannot know.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from numerics.domain import integer, positive
+from theory import (
+    Spectrum,
+    collapse_time,
+    condensation_time,
+    critical_dataset_size,
+    generalization_time,
+    onset_time,
+)
+from theory.noise import t_to_alpha_bar, t_to_sigma
+from validation.data import Dataset
+from validation.duplicates import Duplicates, find_duplicates
+from validation.extrapolation import Estimate
+from validation.measurement import Measurement, measure, split
+from validation.samplers import Sampler
+
+__all__ = ["Audit", "SizeRow", "TimeRow", "audit"]
+
+SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0)
+_TIMES = {
+    "onset": onset_time,
+    "collapse": collapse_time,
+    "condensation": condensation_time,
+    "generalization": generalization_time,
+}
+_MEANING = {
+    "onset": "below it every training point is an attractor of the empirical score",
+    "collapse": "below it a noisy training point is drawn back to itself: memorisation",
+    "condensation": "below it a fresh point sees only a few training points",
+    "generalization": "the empirical density is closest to the data's here",
+}
+_RATIO = math.log(1.1)
+
+
+@dataclass(frozen=True)
+class TimeRow:
+    """One time, three ways; values in squared data units."""
+
+    kind: str
+    theory: float
+    twin: Estimate | None
+    data: Estimate
+
+    @property
+    def meaning(self) -> str:
+        return _MEANING[self.kind]
+
+    def sigma(self, value: float) -> float:
+        return t_to_sigma(value) if value >= 0 else math.nan
+
+    def alpha_bar(self, value: float) -> float:
+        return t_to_alpha_bar(value) if value >= 0 else math.nan
+
+    @property
+    def verdict(self) -> str:
+        """Which differences are there, and which number to trust."""
+        if not math.isfinite(self.data.value):
+            return f"not measured: {self.data.reason}"
+        off = _differs(self.data, self.theory)
+        if self.twin is None or not math.isfinite(self.twin.value):
+            return "theory and data differ: trust the data" if off else "theory and data agree"
+        finite_size = _differs(self.twin, self.theory)
+        shape = abs(math.log(self.data.value / self.twin.value)) > _RATIO and abs(
+            self.data.value - self.twin.value
+        ) > 3 * math.hypot(self.data.error, self.twin.error)
+        if not off and not shape:
+            return "theory and data agree"
+        causes = [text for found, text in ((finite_size, "finite size"), (shape, "the data are not Gaussian")) if found]
+        return f"theory and data differ ({', '.join(causes) or 'both a little'}): trust the data"
+
+
+def _differs(estimate: Estimate, theory: float) -> bool:
+    far = abs(math.log(estimate.value / theory)) > _RATIO
+    return far and abs(estimate.value - theory) > 3 * estimate.error
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """Samples needed so that a model run down to `sigma` has not collapsed, as logarithms."""
+
+    sigma: float
+    theory: float
+    data: Estimate
+    extrapolated: bool
+
+    @property
+    def note(self) -> str:
+        if not math.isfinite(self.data.value):
+            return "every noisy point is its own: too far below the measured range to tell"
+        return "extrapolated from few neighbours: an upper estimate" if self.extrapolated else "measured"
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """Everything `geomem audit` reports."""
+
+    data: Dataset
+    spectrum: Spectrum
+    duplicates: Duplicates
+    measured: Measurement
+    twin: Measurement | None
+    times: tuple[TimeRow, ...]
+    sizes: tuple[SizeRow, ...]
+    seed: int
+
+    @property
+    def growth(self) -> tuple[tuple[int, float], ...]:
+        """What more data buys: (factor, predicted collapse sigma with that many times the samples)."""
+        loads = [(f, math.log(f * self.measured.P) / self.measured.N) for f in (1, 10, 100, 1000)]
+        return tuple((f, t_to_sigma(collapse_time(self.spectrum, load))) for f, load in loads)
+
+    @property
+    def alpha(self) -> float:
+        return math.log(self.measured.P) / self.measured.N
+
+    def row(self, kind: str) -> TimeRow:
+        return next(row for row in self.times if row.kind == kind)
+
+    def to_dataset(self):
+        """Curves and times as one labelled `xarray.Dataset`."""
+        import xarray as xr
+
+        from numerics.store import provenance
+
+        curves = {}
+        for source, m in (("data", self.measured), ("twin", self.twin)):
+            if m is None:
+                continue
+            for name in ("excess_entropy", "own_weight", "clean_weight", "participation", "cross_entropy"):
+                curve = getattr(m, name)
+                curves[f"{source}_{name}"] = (f"t_{source}", curve.mean)
+                curves[f"{source}_{name}_error"] = (f"t_{source}", curve.error)
+        columns = {
+            "theory": [r.theory for r in self.times],
+            "twin": [r.twin.value if r.twin else np.nan for r in self.times],
+            "twin_error": [r.twin.error if r.twin else np.nan for r in self.times],
+            "measured": [r.data.value for r in self.times],
+            "measured_error": [r.data.error for r in self.times],
+        }
+        coordinates = {"kind": [r.kind for r in self.times], "t_data": self.measured.t}
+        if self.twin is not None:
+            coordinates["t_twin"] = self.twin.t
+        dataset = xr.Dataset(
+            {**curves, **{f"time_{k}": ("kind", np.array(v)) for k, v in columns.items()}},
+            coords=coordinates,
+            attrs=provenance(data=self.data.name, P=self.measured.P, N=self.measured.N, seed=self.seed),
+        )
+        dataset["eigenvalue"] = ("mode", self.spectrum.eigenvalues)
+        for name in dataset.variables:
+            if str(name).startswith(("time_", "t_")) or name == "eigenvalue":
+                dataset[name].attrs["units"] = "squared data units"
+        return dataset
+
+
+def audit(
+    data: Dataset,
+    *,
+    sigmas: Sequence[float] = SIGMAS,
+    probes: int = 256,
+    twin: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Callable[[str], None] | None = None,
+) -> Audit:
+    """Audit one data set.
+
+    Parameters
+    ----------
+    data : Dataset, from `validation.data.load`
+    sigmas : noise levels for the table of dataset sizes, in data units, > 0
+    probes : int >= 2, points used as probes
+    twin : also measure a Gaussian sample with the same spectrum, P and N
+    seed : of the split, the probes and the twin
+    progress : called with a line before each stage
+
+    Returns
+    -------
+    Audit
+
+    Raises
+    ------
+    DomainError
+        Fewer than 4 rows, sigmas or probes outside their domain.
+    """
+    sigmas = tuple(map(float, np.atleast_1d(positive("sigmas", sigmas))))
+    probes = integer("probes", probes, minimum=2)
+    tell = progress or (lambda line: None)
+    train, held_out = split(data.X, data.held_out, seed=seed)
+    tell(f"spectrum of {len(train)} x {data.N}")
+    spectrum = Spectrum.from_samples(train)
+    tell("duplicates and nearest neighbours")
+    duplicates = find_duplicates(data.X, device=device)
+    tell("empirical score of the data")
+    measured = measure(train, held_out, probes=probes, seed=seed, device=device)
+    other = None
+    if twin:
+        tell("empirical score of its Gaussian twin")
+        sampler = Sampler(spectrum, data.N, seed, device=device)
+        sample = [sampler.sample(n).float().cpu().numpy() for n in (len(train), len(held_out))]
+        other = measure(*sample, t=measured.t, probes=probes, seed=seed, device=device)
+    alpha = math.log(measured.P) / measured.N
+    times = tuple(
+        TimeRow(kind, time(spectrum, alpha), getattr(other, kind) if other else None, getattr(measured, kind))
+        for kind, time in _TIMES.items()
+    )
+    sizes = tuple(_size(spectrum, measured, sigma) for sigma in sigmas)
+    return Audit(data, spectrum, duplicates, measured, other, times, sizes, seed)
+
+
+def _size(spectrum: Spectrum, measured: Measurement, sigma: float) -> SizeRow:
+    t = sigma**2
+    inside = measured.t[0] <= t <= measured.t[-1]
+    data = measured.critical_size(t) if inside else Estimate(math.nan, math.nan, "outside the measured grid")
+    below = math.isfinite(measured.collapse.value) and t < measured.collapse.value
+    return SizeRow(sigma, critical_dataset_size(spectrum, t, log=True), data, extrapolated=below)

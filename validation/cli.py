@@ -1,0 +1,294 @@
+"""The command line: `geomem times | phase-diagram | audit | validate | report`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from numerics.domain import DomainError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="When does a diffusion model copy its training set? The statistical physics of memorisation: theory, phase "
+    "diagrams, audits of your own data, and simulations that check it all.",
+)
+console = Console(width=None if sys.stdout.isatty() else 120)
+notes = Console(stderr=True)
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.")]
+
+
+class ModelName(StrEnum):
+    isotropic = "isotropic"
+    linear = "linear"
+    subspaces = "subspaces"
+
+
+def main() -> None:
+    """Entry point: user errors end with one line and status 2, never a traceback."""
+    try:
+        app()
+    except (DomainError, NotImplementedError) as error:
+        notes.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        notes.print("interrupted; finished parts that were written stay: run the same command to go on")
+        sys.exit(130)
+
+
+# --- shared ---------------------------------------------------------------------------------------------------------
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise DomainError(name, text, "numbers separated by commas") from error
+
+
+def _model(name: ModelName, alpha_d: float | None, variances: str, fractions: str | None) -> Any:
+    from theory import Isotropic, LinearManifold, Subspaces
+
+    s = _numbers("--variances", variances)
+    f = _numbers("--fractions", fractions) if fractions else None
+    if name is ModelName.isotropic:
+        if len(s) != 1:
+            raise DomainError("--variances", variances, "one number for an isotropic model")
+        return Isotropic(s[0])
+    if name is ModelName.subspaces:
+        if f is None:
+            raise DomainError("--fractions", None, "given for subspaces, one number for each variance")
+        return Subspaces(f, s)
+    if alpha_d is None:
+        raise DomainError("--alpha-d", None, "given for this model: latent over ambient dimension, > 0")
+    return LinearManifold(alpha_d, s, f)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Any]:
+    """A progress callback `(done, total)` drawn on stderr, with the time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=notes, transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _size(log_p: float) -> str:
+    """A number of samples from its logarithm."""
+    if not math.isfinite(log_p):
+        return "-"
+    return f"{math.exp(log_p):.3g}" if log_p < 30 else f"10^{log_p / math.log(10):.1f}"
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog="Example: `geomem times --alpha-d 0.5 --alpha 0.2`, or `geomem times --alpha-d 0.05 -P 50000 -N 784`"
+)
+def times(
+    model: Annotated[ModelName, typer.Option(help="Data model.")] = ModelName.linear,
+    alpha_d: Annotated[float | None, typer.Option(help="Latent over ambient dimension, D/N > 0.")] = None,
+    variances: Annotated[str, typer.Option(help="Variances, separated by commas.")] = "1.0",
+    fractions: Annotated[str | None, typer.Option(help="Fractions, separated by commas.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Load log P / N > 0.")] = None,
+    p: Annotated[float | None, typer.Option("-P", help="Number of samples, with -N instead of --alpha.")] = None,
+    n: Annotated[float | None, typer.Option("-N", help="Ambient dimension.")] = None,
+    equations: Annotated[bool, typer.Option(help="Also print the equation each time solves.")] = False,
+) -> None:
+    """The four times of a data model: onset of traps, collapse, condensation, best generalisation."""
+    from theory import collapse_time, condensation_time, generalization_time, onset_time
+
+    chosen = _model(model, alpha_d, variances, fractions)
+    table = Table(title=str(chosen), title_justify="left")
+    for column in ("time", "t = sigma²", "sigma", "log t", "DDPM alpha-bar"):
+        table.add_column(column, justify="left" if column == "time" else "right")
+    printed = []
+    for function in (onset_time, collapse_time, condensation_time, generalization_time):
+        log_t = function(chosen, alpha, P=p, N=n, log=True)
+        t = math.exp(log_t) if log_t > -700 else math.nan
+        representable = log_t > -700
+        cells = (f"{t:.10g}", f"{math.exp(log_t / 2):.6g}") if representable else ("below float range",) * 2
+        table.add_row(function.kind, *cells, f"{log_t:.8g}", f"{1 / (1 + t):.6g}" if representable else "1")
+        printed.append((function.kind, function.equation(chosen)) if equations else None)
+    console.print(table)
+    for kind, equation in filter(None, printed):
+        console.print(f"{kind}: {equation}", markup=False, highlight=False)
+
+
+@app.command(epilog="Example: `geomem phase-diagram --out diagram.png --points 96`")
+def phase_diagram(
+    out: Annotated[
+        Path, typer.Option(help="Figure: .png, .pdf or .svg. The numbers go beside it as .nc and .csv.")
+    ] = Path("phase_diagram.png"),
+    view: Annotated[str, typer.Option(help="map, lines or both.")] = "both",
+    variances: Annotated[str, typer.Option(help="Latent variances, separated by commas.")] = "1.0",
+    fractions: Annotated[str | None, typer.Option(help="Their fractions.")] = None,
+    alpha: Annotated[str, typer.Option(help="Range of the load, low,high.")] = "0.001,3",
+    alpha_d: Annotated[str, typer.Option(help="Range of D/N, low,high.")] = "0.01,3",
+    points: Annotated[int, typer.Option(help="Points along each axis.", min=2)] = 64,
+) -> None:
+    """Phase diagram of all four times over load and latent dimension. Can be killed and resumed."""
+    from numerics.store import save_dataset, writable
+    from validation.figures import phase_lines, phase_map, save
+
+    if view not in ("map", "lines", "both"):
+        raise DomainError("--view", view, "map, lines or both")
+    if out.suffix not in (".png", ".pdf", ".svg"):
+        raise DomainError("--out", str(out), "a file name that ends in .png, .pdf or .svg")
+    writable(out, argument="--out")
+    family = _Family(_numbers("--variances", variances), _numbers("--fractions", fractions) if fractions else None)
+    axes = (_range("--alpha", alpha, points), _range("--alpha-d", alpha_d, points))
+    from theory.phase_diagram import phase_diagram as compute
+
+    with _bar("phase diagram") as progress:
+        diagram = compute(*axes, family=family, out=out.with_suffix(".nc"), progress=progress)
+    written = [out.with_suffix(".nc"), save_dataset(diagram, out.with_suffix(".csv"))]
+    views = {"map": phase_map, "lines": phase_lines}
+    for name in ("map", "lines") if view == "both" else (view,):
+        path = out.with_name(f"{out.stem}-{name}{out.suffix}") if view == "both" else out
+        save(views[name](diagram, title=str(family)), path)
+        written.append(path)
+    console.print("wrote " + ", ".join(map(str, written)), highlight=False)
+
+
+class _Family:
+    """Linear manifolds that differ in alpha_D only."""
+
+    def __init__(self, variances: list[float], fractions: list[float] | None):
+        self.variances, self.fractions = variances, fractions
+        self(1.0)  # checked before any work
+
+    def __call__(self, alpha_D: float) -> Any:
+        from theory import LinearManifold
+
+        return LinearManifold(alpha_D, self.variances, self.fractions)
+
+    def __repr__(self) -> str:
+        latent = ", ".join(f"{s:g}" for s in self.variances)
+        return f"linear manifold, latent variance {latent}"
+
+
+def _range(name: str, text: str, points: int) -> Any:
+    import numpy as np
+
+    ends = _numbers(name, text)
+    if len(ends) != 2 or not 0 < ends[0] < ends[1] < math.inf:
+        raise DomainError(name, text, "two numbers low,high with 0 < low < high")
+    return np.geomspace(*ends, points)
+
+
+@app.command(epilog="Example: `geomem audit images/ --sigma 0.1,0.5 --out audit`")
+def audit(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: scikit-learn's digits."),
+    ] = None,
+    sigma: Annotated[str, typer.Option(help="Noise levels for the table of sizes, data units.")] = "0.05,0.1,0.2,0.5,1",
+    out: Annotated[Path | None, typer.Option(help="Folder for the figure and the numbers.")] = None,
+    key: Annotated[str | None, typer.Option(help="Array inside an npz.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use at most this many samples.", min=4)] = None,
+    image_size: Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels.", min=1)] = None,
+    probes: Annotated[int, typer.Option(help="Points used as probes.", min=2)] = 256,
+    twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """At what noise does this data set memorise, how many samples would it need? Theory beside measurement."""
+    from validation.audit import audit as run
+    from validation.data import load
+    from validation.report import audit_lines, write_audit
+
+    folder = _folder(out) if out else None
+    dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
+    with notes.status("audit") as status:
+        result = run(
+            dataset,
+            sigmas=_numbers("--sigma", sigma),
+            probes=probes,
+            twin=twin,
+            seed=seed,
+            device=device,
+            progress=lambda line: status.update(line),
+        )
+    for item in audit_lines(result):
+        console.print(item, highlight=False)
+    if folder:
+        console.print("wrote " + ", ".join(map(str, write_audit(result, folder))), highlight=False)
+
+
+def _folder(path: Path) -> Path:
+    from numerics.store import writable
+
+    writable(path / "x", argument="--out")
+    return path
+
+
+@app.command(epilog="Example: `geomem validate --only linear_times --out validation-results`")
+def validate(
+    only: Annotated[list[str] | None, typer.Option(help="Run only this experiment (may be repeated).")] = None,
+    full: Annotated[bool, typer.Option("--full", help="The real thing: tens of minutes, smaller error bars.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for figures, tables and checkpoints.")] = Path("validation-results"),
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Check theory against simulation: every experiment ends in agree, disagree or inconclusive, with numbers."""
+    from validation.experiments import EXPERIMENTS, experiment
+    from validation.report import write_experiment
+
+    folder = _folder(out)
+    preset = "full" if full else "quick"
+    for name in only or EXPERIMENTS:
+        module = experiment(name)
+        with _bar(name) as progress:
+            result = module.run(
+                preset=preset, seed=seed, progress=progress, out=folder / f"{name}-{preset}.partial", device=device
+            )
+        console.print(f"\n[bold]{name}[/bold]: {result.claim}", highlight=False)
+        console.print(result.table(), markup=False, highlight=False)
+        files = write_experiment(result, module.figure(result), folder / f"{name}-{preset}")
+        console.print("wrote " + ", ".join(map(str, files)), highlight=False)
+
+
+@app.command(epilog="Example: `geomem report --out report.html`, or `geomem report my_images/ --full`")
+def report(
+    data: Annotated[Path | None, typer.Argument(help="Data set to audit, as for `geomem audit`.")] = None,
+    out: Annotated[Path, typer.Option(help="The page; figures and numbers also go into <out>-files/.")] = Path(
+        "report.html"
+    ),
+    full: Annotated[bool, typer.Option("--full", help="Full presets: an hour instead of minutes.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Use at most this many samples.", min=4)] = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """The main job: theory, phase diagrams, finite-N checks and score spectra, one self-contained HTML page."""
+    from numerics.store import writable
+    from validation.report import write_report
+
+    if out.suffix not in (".html", ".htm"):
+        raise DomainError("--out", str(out), "a file name that ends in .html")
+    writable(out, argument="--out")
+    with notes.status("report") as status:
+        files = write_report(
+            out, data=data, full=full, limit=limit, seed=seed, device=device, progress=lambda line: status.update(line)
+        )
+    console.print("wrote " + ", ".join(map(str, files)), highlight=False)

@@ -1,0 +1,337 @@
+"""One page with everything: theory, phase diagrams, finite-N checks, score spectra and an audit, figures and numbers beside."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from numerics.store import atomic, provenance, save_dataset
+from validation import figures
+from validation.audit import Audit, audit
+from validation.data import load
+from validation.experiments import EXPERIMENTS, experiment
+from validation.experiments.result import ExperimentResult
+
+__all__ = ["Section", "audit_lines", "write_audit", "write_experiment", "write_report"]
+
+
+@dataclass
+class TableData:
+    caption: str
+    head: Sequence[str]
+    rows: list[Sequence[str]]
+    text: Sequence[int] = (0,)  # columns that are words
+
+
+@dataclass
+class FigureData:
+    name: str
+    figure: Figure
+    caption: str
+
+    @property
+    def png(self) -> str:
+        buffer = io.BytesIO()
+        with figures.style():
+            self.figure.savefig(buffer, format="png", dpi=130)
+        return base64.b64encode(buffer.getvalue()).decode()
+
+
+@dataclass
+class Section:
+    """A chapter of the page."""
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    equations: list[dict[str, str]] = field(default_factory=list)
+    tables: list[TableData] = field(default_factory=list)
+    figures: list[FigureData] = field(default_factory=list)
+
+
+# --- audit ------------------------------------------------------------------------------------------------------------
+
+
+def _estimate(estimate: Any) -> str:
+    if estimate is None or not math.isfinite(estimate.value):
+        return "-"
+    return f"{estimate.value:.4g} ± {estimate.error:.1g}"
+
+
+def _log_size(log_p: float) -> str:
+    if not math.isfinite(log_p):
+        return "-"
+    return f"{math.exp(log_p):,.0f}" if log_p < 14 else f"10^{log_p / math.log(10):.1f}"
+
+
+def audit_tables(result: Audit) -> list[TableData]:
+    """The times, the sizes, and what more data buys."""
+    times = TableData(
+        "Times in VE units t = sigma² (squared data units); sigma and DDPM alpha-bar are those of the measured value.",
+        ("time", "theory", "Gaussian twin", "measured", "sigma", "alpha-bar", "verdict"),
+        [
+            (
+                row.kind,
+                f"{row.theory:.4g}",
+                _estimate(row.twin),
+                _estimate(row.data),
+                f"{row.sigma(row.data.value):.3g}" if math.isfinite(row.data.value) else "-",
+                f"{row.alpha_bar(row.data.value):.4g}" if math.isfinite(row.data.value) else "-",
+                row.verdict,
+            )
+            for row in result.times
+        ],
+        text=(0, 6),
+    )
+    sizes = TableData(
+        "Samples needed so that a model run down to sigma has not collapsed.",
+        ("sigma", "theory (Gaussian)", "from the data", "note"),
+        [(f"{row.sigma:g}", _log_size(row.theory), _log_size(row.data.value), row.note) for row in result.sizes],
+        text=(3,),
+    )
+    growth = TableData(
+        "What more data buys: collapse noise predicted by the theory.",
+        ("samples", "sigma at collapse"),
+        [(f"{factor:,} x {result.measured.P:,}", f"{sigma:.4g}") for factor, sigma in result.growth],
+    )
+    return [times, sizes, growth]
+
+
+def audit_facts(result: Audit) -> list[str]:
+    """What the data are, in sentences."""
+    m, data = result.measured, result.data
+    facts = [
+        f"{data.name}: {data.P:,} samples of {data.N:,} numbers ({' x '.join(map(str, data.shape))}), {data.scale}; from "
+        f"{data.source}. {m.P:,} of them are the training set of every measurement here, so alpha = log P / N = "
+        f"{result.alpha:.4g}.",
+        f"Mean variance per coordinate {result.spectrum.mean_variance:.4g}; effective dimension (participation of the "
+        f"covariance eigenvalues) {result.spectrum.effective_dimension:.1f}; {result.duplicates.report()}.",
+        f"Nearest training point of a held-out sample: mean squared distance per dimension {_estimate(m.nearest)}. "
+        "Theory says that this is the best noise variance t_g, for every kind of data.",
+    ]
+    return facts + [f"Note: {line}" for line in data.dropped]
+
+
+def audit_lines(result: Audit) -> Iterator[Any]:
+    """What the terminal shows: sentences and tables."""
+    yield from audit_facts(result)
+    for data in audit_tables(result):
+        table = Table(title=data.caption, title_justify="left")
+        for i, head in enumerate(data.head):
+            table.add_column(head, justify="left" if i in data.text else "right")
+        for row in data.rows:
+            table.add_row(*row)
+        yield table
+
+
+def write_audit(result: Audit, folder: Path) -> list[Path]:
+    """Figure, curves and tables of an audit into `folder`."""
+    written = [folder / "audit.png", folder / "audit.nc"]
+    figures.save(figures.audit_figure(result), written[0])
+    save_dataset(result.to_dataset(), written[1])
+    for name, table in zip(("times", "sizes", "growth"), audit_tables(result), strict=True):
+        written.append(_write_table(table, folder / f"audit-{name}.csv"))
+    return written
+
+
+def _write_table(table: TableData, path: Path) -> Path:
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        file.write(f"# {table.caption}\n")
+        csv.writer(file).writerows([table.head, *table.rows])
+    return path
+
+
+# --- experiments ------------------------------------------------------------------------------------------------------
+
+
+def write_experiment(result: ExperimentResult, figure: Figure, stem: Path) -> list[Path]:
+    """Figure, table and curves of an experiment: `<stem>.png`, `.csv`, `.nc`."""
+    paths = [stem.with_suffix(suffix) for suffix in (".png", ".csv", ".nc")]
+    figures.save(figure, paths[0])
+    result.to_csv(paths[1])
+    save_dataset(result.to_dataset(), paths[2])
+    return paths
+
+
+def experiment_section(name: str, result: ExperimentResult, figure: Figure) -> Section:
+    """An experiment as a chapter."""
+    rows = [
+        (
+            row.quantity,
+            row.model,
+            f"{row.verdict.prediction.value:.5g}",
+            f"{row.verdict.measured:.5g}",
+            f"{row.verdict.error:.2g}",
+            f"{100 * row.verdict.deviation:+.1f} %",
+            str(row.outcome),
+        )
+        for row in result.rows
+    ]
+    head = ("quantity", "model", "theory", "measured", "error", "off by", "verdict")
+    return Section(
+        EXPERIMENTS[name],
+        [result.claim],
+        tables=[TableData("Prediction, declared before the run, and measurement.", head, rows, text=(0, 1, 6))],
+        figures=[FigureData(name, figure, EXPERIMENTS[name])],
+    )
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def theory_section() -> Section:
+    """The equations, from sympy, and the reference point."""
+    import sympy as sp
+
+    from theory import LinearManifold, collapse_time, condensation_time, generalization_time, onset_time
+    from theory.notation import alpha_D
+
+    model = LinearManifold(alpha_D)
+    functions = (onset_time, collapse_time, condensation_time, generalization_time)
+    section = Section(
+        "The theory",
+        [
+            "At fixed noise the empirical score is a random energy model whose levels are the training points. Four noise "
+            "levels organise its life, for P = exp(alpha N) points in N dimensions. For a linear manifold of D = alpha_D N "
+            "latent dimensions each is explicit along a curve in one parameter V.",
+        ],
+    )
+    for function in functions:
+        words = f"{function.kind}:"
+        equation = function.equation(model)
+        section.equations.append({"words": words, "mathml": sp.mathml(equation, printer="presentation").join(_MATH)})
+    point = LinearManifold(0.5)
+    rows = [(f.kind, f"{f(point, 0.2):.11g}", f"{math.sqrt(f(point, 0.2)):.6g}") for f in functions]
+    section.tables.append(TableData("At alpha_D = 0.5, alpha = 0.2.", ("time", "t = sigma²", "sigma"), rows))
+    return section
+
+
+_MATH = ('<math display="block">', "</math>")
+
+
+def diagram_section(folder: Path, points: int) -> Section:
+    """Phase diagrams of the linear manifold, the numbers beside the page."""
+    from theory.phase_diagram import phase_diagram
+
+    diagram = phase_diagram(np.geomspace(1e-3, 3, points), np.geomspace(0.01, 3, points))
+    save_dataset(diagram, folder / "phase_diagram.nc")
+    return Section(
+        "Phase diagrams of the linear manifold",
+        [
+            "Read upwards in noise: above t_o no training point attracts; between t_c and t_o traps exist but typical "
+            "trajectories do not meet them; below t_c the score has collapsed onto the training set. The best generalisation, "
+            "t_g, lies inside the memorisation phase.",
+        ],
+        figures=[
+            FigureData("phase_map", figures.phase_map(diagram), "The four times over load and latent dimension."),
+            FigureData("phase_lines", figures.phase_lines(diagram, [0.1, 0.5, 2.0]), "Cuts at fixed latent dimension."),
+        ],
+    )
+
+
+def audit_section(result: Audit) -> Section:
+    """An audit as a chapter."""
+    return Section(
+        f"Audit: {result.data.name}",
+        audit_facts(result),
+        tables=audit_tables(result),
+        figures=[
+            FigureData(
+                f"audit-{result.data.name}",
+                figures.audit_figure(result),
+                "Measured on the data's own empirical score (black), on a Gaussian sample with the same spectrum and size "
+                "(grey), and the theory for that Gaussian at infinite size (dashed). Bands: one standard error over probes.",
+            )
+        ],
+    )
+
+
+def _summary(audits: Sequence[Audit], results: Sequence[ExperimentResult]) -> list[str]:
+    lines = []
+    for result in results:
+        counts = result.count()
+        told = ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
+        lines.append(f"Theory against finite-N simulation ({result.name}): {told}.")
+    for one in audits:
+        row = one.row("collapse")
+        if math.isfinite(row.data.value):
+            lines.append(
+                f"{one.data.name}, {one.measured.P:,} samples: memorises below sigma = {math.sqrt(row.data.value):.3g} "
+                f"(measured), {math.sqrt(row.theory):.3g} (theory from its covariance); {row.verdict}."
+            )
+    return lines
+
+
+def write_report(
+    out: Path,
+    *,
+    data: Path | None = None,
+    full: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Write the page `out` and, in `<out>-files/`, every figure and table on it.
+
+    Parameters
+    ----------
+    out : path ending in .html
+    data : a data set to audit, or None for scikit-learn's digits
+    full : the full presets of the experiments
+    limit : use at most this many samples of the data
+    """
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    tell = progress or (lambda line: None)
+    started = time.monotonic()
+    folder = out.with_name(out.stem + "-files")
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset = load(data, limit=limit, seed=seed)  # bad input is told before any work
+    tell("theory")
+    sections = [theory_section()]
+    tell("phase diagrams")
+    sections.append(diagram_section(folder, 128 if full else 64))
+    results = []
+    for name in EXPERIMENTS:
+        tell(f"experiment {name}")
+        module = experiment(name)
+        result = module.run(
+            preset="full" if full else "quick",
+            seed=seed,
+            device=device,
+            progress=lambda done, total, name=name: tell(f"experiment {name}: {done} of {total}"),
+        )
+        figure = module.figure(result)
+        write_experiment(result, figure, folder / name)
+        results.append(result)
+        sections.append(experiment_section(name, result, figure))
+    one = audit(dataset, seed=seed, device=device, progress=tell)
+    write_audit(one, folder)
+    sections.append(audit_section(one))
+    for section in sections:
+        for item in section.figures:
+            figures.save(item.figure, folder / f"{item.name}.png")
+    told = provenance(seed=seed, device=device, data=dataset.source, preset="full" if full else "quick")
+    told["seconds"] = f"{time.monotonic() - started:.0f}"
+    environment = Environment(loader=PackageLoader("validation", "."), autoescape=select_autoescape())
+    page = environment.get_template("report.html").render(
+        title="When does this copy its training set?",
+        lead="geomem: theory of memorisation in generative diffusion, evaluated, simulated and measured in one run.",
+        summary=_summary([one], results),
+        sections=sections,
+        provenance=told.items(),
+    )
+    with atomic(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return [out, folder]

@@ -58,7 +58,7 @@ def load(model: Any, alpha: Any = None, P: Any = None, N: Any = None) -> Any:
             raise DomainError("P", P.tolist(), "numbers >= 2")
         return math.log(P.item()) / N
     if (finite("P", P) < 2).any():
-        raise DomainError("P", P[P < 2].flat[0], "numbers >= 2")
+        raise DomainError("P", float(P[P < 2].flat[0]), "numbers >= 2")
     return np.log(P) / N
 
 

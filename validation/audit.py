@@ -101,7 +101,7 @@ class SizeRow:
     @property
     def note(self) -> str:
         if not math.isfinite(self.data.value):
-            return "every noisy point is its own: too far below the measured range to tell"
+            return self.data.reason
         return "extrapolated from few neighbours: an upper estimate" if self.extrapolated else "measured"
 
 

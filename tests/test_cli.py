@@ -1,0 +1,135 @@
+"""The command line: right numbers, clear errors with status 2, no traceback, nothing half-written."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from validation.cli import main
+
+
+@pytest.fixture
+def geomem(monkeypatch, capsys):
+    """Run the command in this process; returns (status, stdout, stderr)."""
+
+    def run(*arguments, cwd=None):
+        monkeypatch.setattr(sys, "argv", ["geomem", *map(str, arguments)])
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        out = capsys.readouterr()
+        return SimpleNamespace(returncode=status, stdout=out.out, stderr=out.err)
+
+    return run
+
+
+def test_the_installed_command_ends_without_a_traceback():
+    """In a process of its own: what a user's shell sees."""
+    command = [Path(sys.executable).with_name("geomem"), "times", "--alpha-d", "0.5", "--alpha", "-1"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "alpha = -1.0" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_times_prints_the_reference(geomem):
+    run = geomem("times", "--alpha-d", "0.5", "--alpha", "0.2")
+    assert run.returncode == 0, run.stderr
+    for number in ("3.152598309", "1.409612764", "0.9708034043", "0.3873954315"):
+        assert number in run.stdout
+
+
+def test_phase_diagram_writes_figures_and_numbers(geomem, tmp_path):
+    run = geomem("phase-diagram", "--out", tmp_path / "d.svg", "--points", 6)
+    assert run.returncode == 0, run.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"d.nc", "d.csv", "d-map.svg", "d-lines.svg"}
+
+
+def test_audit_of_a_file(geomem, tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.standard_normal((200, 6)).astype(np.float32))
+    run = geomem("audit", tmp_path / "x.npy", "--probes", 30, "--out", tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    assert "collapse" in run.stdout
+    assert "Gaussian twin" in run.stdout
+    assert (tmp_path / "out" / "audit.png").stat().st_size > 10_000
+
+
+@pytest.fixture
+def bad(tmp_path):
+    (tmp_path / "empty.npy").write_bytes(b"")
+    (tmp_path / "corrupt.npz").write_bytes(b"PK\x03\x04 nonsense")
+    np.save(tmp_path / "constant.npy", np.ones((20, 3)))
+    np.save(tmp_path / "nan.npy", np.array([[1.0, np.nan], [0.0, 1.0]] * 5))
+    np.save(tmp_path / "one.npy", np.ones((1, 3)))
+    (tmp_path / "nothing").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["times", "--alpha-d", "0.5", "--alpha", "-1"], "alpha = -1.0"),
+        (["times", "--alpha-d", "0.5", "--alpha", "nan"], "alpha = nan"),
+        (["times", "--alpha-d", "0", "--alpha", "0.1"], "alpha_D = 0.0"),
+        (["times", "--alpha", "0.1"], "--alpha-d"),
+        (["times", "--alpha-d", "0.5", "-P", "1", "-N", "10"], "P = 1.0"),
+        (
+            ["times", "--model", "subspaces", "--fractions", "0.7,0.7", "--variances", "1,1", "--alpha", "0.1"],
+            "fractions",
+        ),
+        (["times", "--model", "subspaces", "--fractions", "0.7", "--variances", "-1", "--alpha", "0.1"], "variances"),
+        (["times", "--alpha-d", "half", "--alpha", "0.1"], "alpha-d"),
+        (["times", "--model", "cubic"], "model"),
+        (["phase-diagram", "--out", "x.jpg"], "--out"),
+        (["phase-diagram", "--out", "/proc/none/x.png"], "--out"),
+        (["phase-diagram", "--alpha", "3,1"], "--alpha"),
+        (["phase-diagram", "--variances", "-1"], "variances"),
+        (["audit", "empty.npy"], "empty.npy"),
+        (["audit", "corrupt.npz"], "corrupt.npz"),
+        (["audit", "constant.npy"], "constant.npy"),
+        (["audit", "nan.npy"], "nan.npy"),
+        (["audit", "one.npy"], "one.npy"),
+        (["audit", "nothing"], "nothing"),
+        (["audit", "missing.npy"], "missing.npy"),
+        (["audit", "--sigma", "a,b"], "--sigma"),
+        (["audit", "--device", "quantum"], "device"),
+        (["report", "--out", "x.txt"], "--out"),
+        (["report", "missing.npy", "--out", "r.html"], "missing.npy"),
+        (["validate", "--only", "nothing"], "experiment"),
+        (["nonsense"], "nonsense"),
+    ],
+    ids=lambda a: " ".join(a) if isinstance(a, list) else "",
+)
+def test_bad_input_is_one_clear_error(geomem, arguments, message, bad):
+    before = {p for p in bad.rglob("*") if p.is_file()}
+    run = geomem(*arguments, cwd=bad)
+    assert run.returncode == 2, run.stderr
+    assert "Traceback" not in run.stderr
+    assert message in " ".join(run.stderr.split())
+    assert {p for p in bad.rglob("*") if p.is_file()} == before
+
+
+def test_every_command_has_help_with_an_example(geomem):
+    for command in ("times", "phase-diagram", "audit", "validate", "report"):
+        run = geomem(command, "--help")
+        assert run.returncode == 0
+        assert "Example" in run.stdout
+
+
+def test_readme_numbers_are_what_the_code_prints(capsys):
+    """The README's Python block runs, and prints the number it shows."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    block = text.split("```python\n")[1].split("```")[0]
+    exec(block, {})
+    printed = capsys.readouterr().out.split()
+    claimed = [line.split("# ")[1].split(",")[0] for line in block.splitlines() if line.startswith("print")]
+    for ours, theirs in zip(printed, claimed, strict=True):
+        assert float(ours) == pytest.approx(float(theirs), rel=1e-12)

@@ -65,9 +65,9 @@ def test_critical_size_extrapolates_in_P():
     """Where the rest of the sum is made of many points, P_c found from 500 points holds for 4000."""
     rng = np.random.default_rng(4)
     X = rng.standard_normal((4500, 8))
-    small = measure(X[:500], X[4000:4200], probes=400, dtype="float64")
-    large = measure(X[:4000], X[4000:4200], probes=400, dtype="float64")
-    t = small.collapse.value * 3
+    small = measure(X[:500], X[4000:], probes=500, dtype="float64")
+    large = measure(X[:4000], X[4000:], probes=500, dtype="float64")
+    t = small.collapse.value * 5
     a, b = small.critical_size(t), large.critical_size(t)
     assert abs(a.value - b.value) < 4 * math.hypot(a.error, b.error)  # false alarm 6e-5
     assert math.hypot(a.error, b.error) < 0.2

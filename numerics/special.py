@@ -6,7 +6,7 @@ import math
 
 from numba import njit
 
-__all__ = ["log1pmx", "log_expm1", "log_positive_root", "logistic", "softplus"]
+__all__ = ["log1pmx", "log_expm1", "log_positive_root", "logistic", "logistic_triple", "softplus"]
 
 
 @njit(cache=True)
@@ -32,6 +32,20 @@ def logistic(u):
         return 1.0 / (1.0 + math.exp(-u))
     e = math.exp(u)
     return e / (1.0 + e)
+
+
+@njit(cache=True)
+def logistic_triple(u):
+    r"""`log(1 + exp(u))`, `1/(1 + exp(-u))` and `1/(1 + exp(u))`, from one exponential.
+
+    >>> logistic_triple(0.0)
+    (0.6931471805599453, 0.5, 0.5)
+    """
+    e = math.exp(-abs(u))
+    q = 1.0 / (1.0 + e)
+    if u > 0.0:
+        return u + math.log1p(e), q, e * q
+    return math.log1p(e), e * q, q
 
 
 @njit(cache=True)

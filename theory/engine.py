@@ -63,7 +63,7 @@ class GaussianEngine:
         """The integral `name` of `theory.gaussian.integrals` at `x = log t`."""
         x, log_delta, alpha_D = self._broadcast(x, _log(delta))
         h = np.empty(x.size)
-        kernel(name, saddle=self.saddle).integrals(x.ravel(), log_delta, alpha_D, self.w, self.l, h)
+        kernel(name, saddle=self.saddle).integrals(x.ravel(), log_delta, alpha_D, self.w, self.l, self.mean, h)
         return h.reshape(x.shape)
 
     def _broadcast(self, x, log_delta):

@@ -75,9 +75,7 @@ def _integrand_code(info: MutualInformation, indent: int) -> str:
             f"{pad}    M = log1pmx(z)",
             assignments("a", indent + 4, **small),
             f"{pad}else:",
-            f"{pad}    s = logistic(u)",
-            f"{pad}    b = logistic(-u)",
-            f"{pad}    L = softplus(u)",
+            f"{pad}    L, s, b = logistic_triple(u)",
             assignments("b", indent + 4, **large),
         ]
     )
@@ -90,11 +88,11 @@ import math
 
 from numba import njit, prange
 
-from numerics.special import log1pmx, log_expm1, log_positive_root, logistic, softplus
+from numerics.special import log1pmx, log_expm1, log_positive_root, logistic_triple
 
 '''
 
-# p = (log target, log delta, alpha_D); w, l: weights and logarithms of the positive eigenvalues
+# p = (log target, log delta, alpha_D, log mean, log alpha_D); w, l: weights and logarithms of the positive eigenvalues
 _SPECTRAL = '''
 @njit(cache=True)
 def integral(x, p, w, l):
@@ -117,9 +115,9 @@ def constraint(y, p, w, l):
     first = 0.0
     second = 0.0
     for k in range(w.size):
-        s = logistic(l[k] + y)
+        L, s, b = logistic_triple(l[k] + y)
         first += w[k] * s
-        second += w[k] * s * logistic(-l[k] - y)
+        second += w[k] * s * b
     e = math.exp(p[1] + y)
     total = e + first
     return math.log(p[2] * total), (e + second) / total
@@ -130,12 +128,9 @@ def constraint(y, p, w, l):
 @njit(cache=True)
 def saddle(x, p, w, l):
     """y = log chi at the saddle."""
-    mean = 0.0
-    for k in range(w.size):
-        mean += w[k] * math.exp(l[k])
-    level = math.log(mean)
+    level = p[3]
     # one latent variance: the constraint is quadratic in chi
-    log_a = math.log(p[2]) + x - level
+    log_a = p[4] + x - level
     y = log_positive_root(log_a, p[2] * math.exp(x - level) + p[2] - 1.0) - level
     if w.size > 1 or w[0] != 1.0:
         y, f, n, status = solve_constraint(y, (0.0, x, p[2]), w, l, 1.0)
@@ -154,8 +149,7 @@ def integral(x, p, w, l):
     T = 0.0
     for k in range(w.size):
         u = l[k] + y
-        s = logistic(u)
-        b = logistic(-u)
+        L, s, b = logistic_triple(u)
         A += w[k] * s
         S += w[k] * s * b
         T += w[k] * s * b * (b - s)
@@ -164,7 +158,7 @@ def integral(x, p, w, l):
     A *= alpha_D
     S *= alpha_D
     T *= alpha_D
-    log_R = x + y + math.log(alpha_D)
+    log_R = x + y + p[4]
     R = math.exp(log_R)
     K = -log1pmx(-A) if A < 0.5 else R - 1.0 - log_R
 {closing}
@@ -184,7 +178,7 @@ def residual(x, p, w, l):
 def roots(log_target, log_delta, alpha_D, w, l, mass, mean, x, f, iterations, status):
     """Solve h(x) = target in every cell; all arrays one-dimensional and of equal length, except w and l."""
     for i in prange(x.size):
-        p = (log_target[i], log_delta[i], alpha_D[i])
+        p = (log_target[i], log_delta[i], alpha_D[i], math.log(mean), math.log(alpha_D[i]))
         # h <= mass log(1 + mean/(mass t)) by concavity: inverted, the starting point
         m = mass * min(1.0, alpha_D[i])
         x[i] = math.log(mean / m) - log_expm1(math.exp(log_target[i]) / m)
@@ -192,10 +186,11 @@ def roots(log_target, log_delta, alpha_D, w, l, mass, mean, x, f, iterations, st
 
 
 @njit(cache=True, parallel=True)
-def integrals(x, log_delta, alpha_D, w, l, h):
+def integrals(x, log_delta, alpha_D, w, l, mean, h):
     """Evaluate h at given x in every cell."""
     for i in prange(x.size):
-        h[i] = integral(x[i], (0.0, log_delta[i], alpha_D[i]), w, l)[0]
+        p = (0.0, log_delta[i], alpha_D[i], math.log(mean), math.log(alpha_D[i]))
+        h[i] = integral(x[i], p, w, l)[0]
 '''
 
 

@@ -31,7 +31,7 @@ from validation.samplers import Sampler
 
 __all__ = ["Audit", "SizeRow", "TimeRow", "audit"]
 
-SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0)
+FRACTIONS = (1.0, 0.8, 0.6, 0.4)  # of the predicted collapse noise: the default noise levels of the table of sizes
 _TIMES = {
     "onset": onset_time,
     "collapse": collapse_time,
@@ -170,7 +170,7 @@ class Audit:
 def audit(
     data: Dataset,
     *,
-    sigmas: Sequence[float] = SIGMAS,
+    sigmas: Sequence[float] | None = None,
     probes: int = 256,
     twin: bool = True,
     seed: int = 0,
@@ -182,7 +182,7 @@ def audit(
     Parameters
     ----------
     data : Dataset, from `validation.data.load`
-    sigmas : noise levels for the table of dataset sizes, in data units, > 0
+    sigmas : noise levels for the table of dataset sizes, in data units, > 0; default: fractions of the collapse noise
     probes : int >= 2, points used as probes
     twin : also measure a Gaussian sample with the same spectrum, P and N
     seed : of the split, the probes and the twin
@@ -197,7 +197,8 @@ def audit(
     DomainError
         Fewer than 4 rows, sigmas or probes outside their domain.
     """
-    sigmas = tuple(map(float, np.atleast_1d(positive("sigmas", sigmas))))
+    if sigmas is not None:
+        sigmas = tuple(map(float, np.atleast_1d(positive("sigmas", sigmas))))
     probes = integer("probes", probes, minimum=2)
     tell = progress or (lambda line: None)
     train, held_out = split(data.X, data.held_out, seed=seed)
@@ -218,6 +219,9 @@ def audit(
         TimeRow(kind, time(spectrum, alpha), getattr(other, kind) if other else None, getattr(measured, kind))
         for kind, time in _TIMES.items()
     )
+    if sigmas is None:
+        collapse = t_to_sigma(collapse_time(spectrum, alpha))
+        sigmas = tuple(float(f"{fraction * collapse:.2g}") for fraction in FRACTIONS)
     sizes = tuple(_size(spectrum, measured, sigma) for sigma in sigmas)
     return Audit(data, spectrum, duplicates, measured, other, times, sizes, seed)
 

@@ -203,7 +203,9 @@ def audit(
         Path | None,
         typer.Argument(help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: scikit-learn's digits."),
     ] = None,
-    sigma: Annotated[str, typer.Option(help="Noise levels for the table of sizes, data units.")] = "0.05,0.1,0.2,0.5,1",
+    sigma: Annotated[
+        str | None, typer.Option(help="Noise levels for the table of sizes, data units; default: around collapse.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the figure and the numbers.")] = None,
     key: Annotated[str | None, typer.Option(help="Array inside an npz.")] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most this many samples.", min=4)] = None,
@@ -218,12 +220,13 @@ def audit(
     from validation.data import load
     from validation.report import audit_lines, write_audit
 
+    sigmas = _numbers("--sigma", sigma) if sigma else None
     folder = _folder(out) if out else None
     dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
     with notes.status("audit") as status:
         result = run(
             dataset,
-            sigmas=_numbers("--sigma", sigma),
+            sigmas=sigmas,
             probes=probes,
             twin=twin,
             seed=seed,

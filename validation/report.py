@@ -96,7 +96,15 @@ def audit_tables(result: Audit) -> list[TableData]:
     sizes = TableData(
         "Samples needed so that a model run down to sigma has not collapsed.",
         ("sigma", "theory (Gaussian)", "from the data", "note"),
-        [(f"{row.sigma:g}", _log_size(row.theory), _log_size(row.data.value), row.note) for row in result.sizes],
+        [
+            (
+                f"{row.sigma:g}",
+                _log_size(row.theory),
+                ("<= " if row.extrapolated and math.isfinite(row.data.value) else "") + _log_size(row.data.value),
+                row.note,
+            )
+            for row in result.sizes
+        ],
         text=(3,),
     )
     growth = TableData(

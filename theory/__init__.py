@@ -6,6 +6,7 @@
 """
 
 from theory.basins import basin_radius, free_energy
+from theory.finite_size import expected_log_partition, expected_participation, true_point_weight
 from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
 from theory.times import (
     collapse_time,
@@ -26,7 +27,10 @@ __all__ = [
     "condensation_time",
     "critical_alpha",
     "critical_dataset_size",
+    "expected_log_partition",
+    "expected_participation",
     "free_energy",
     "generalization_time",
     "onset_time",
+    "true_point_weight",
 ]

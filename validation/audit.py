@@ -1,8 +1,8 @@
 """At what noise does this data set memorise, and how many samples would it need? Theory beside measurement.
 
-Three columns: the theory for Gaussian data with the same spectrum at infinite size; the same measurement on a sample of
-that Gaussian (its *twin*, of the same P and N), which shows what finite size does; and the measurement on the data. What
-separates data from twin is what a covariance cannot know.
+Four columns: the theory for Gaussian data with the same spectrum at infinite size; the exact theory at the data's own P
+and N; the measurement on a sample of that Gaussian (its *twin*), which must agree with the second; and the measurement on
+the data. What separates the data from the second and third is what a covariance cannot know.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from theory import (
     generalization_time,
     onset_time,
 )
+from theory.finite_size_curves import collapse_curve, finite_size_times
 from theory.noise import t_to_alpha_bar, t_to_sigma
 from validation.data import Dataset
 from validation.duplicates import Duplicates, find_duplicates
@@ -45,6 +46,7 @@ _MEANING = {
     "generalization": "the empirical density is closest to the data's here",
 }
 _RATIO = math.log(1.1)
+DRAWS = 32  # of x in the exact theory at finite size; the error bars come from them
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class TimeRow:
 
     kind: str
     theory: float
+    finite: Estimate | None
     twin: Estimate | None
     data: Estimate
 
@@ -71,22 +74,18 @@ class TimeRow:
         """Which differences are there, and which number to trust."""
         if not math.isfinite(self.data.value):
             return f"not measured: {self.data.reason}"
-        off = _differs(self.data, self.theory)
-        if self.twin is None or not math.isfinite(self.twin.value):
-            return "theory and data differ: trust the data" if off else "theory and data agree"
-        finite_size = _differs(self.twin, self.theory)
-        shape = abs(math.log(self.data.value / self.twin.value)) > _RATIO and abs(
-            self.data.value - self.twin.value
-        ) > 3 * math.hypot(self.data.error, self.twin.error)
-        if not off and not shape:
-            return "theory and data agree"
-        causes = [text for found, text in ((finite_size, "finite size"), (shape, "the data are not Gaussian")) if found]
-        return f"theory and data differ ({', '.join(causes) or 'both a little'}): trust the data"
+        asymptotic = Estimate(self.theory, 0.0)
+        gaussian = next((e for e in (self.finite, self.twin) if e is not None and math.isfinite(e.value)), None)
+        finite_size = gaussian is not None and _differ(gaussian, asymptotic)
+        shape = _differ(self.data, gaussian or asymptotic)
+        if not shape:
+            return "agree at this size" if finite_size else "agree"
+        return "not Gaussian: trust the data"
 
 
-def _differs(estimate: Estimate, theory: float) -> bool:
-    far = abs(math.log(estimate.value / theory)) > _RATIO
-    return far and abs(estimate.value - theory) > 3 * estimate.error
+def _differ(a: Estimate, b: Estimate) -> bool:
+    """By more than a tenth and by more than 3 standard errors."""
+    return abs(math.log(a.value / b.value)) > _RATIO and abs(a.value - b.value) > 3 * math.hypot(a.error, b.error)
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,7 @@ class Audit:
     duplicates: Duplicates
     measured: Measurement
     twin: Measurement | None
+    curve: tuple[np.ndarray, np.ndarray, np.ndarray] | None  # t, exact f(t) of the Gaussian at this size, its error
     times: tuple[TimeRow, ...]
     sizes: tuple[SizeRow, ...]
     seed: int
@@ -147,14 +147,21 @@ class Audit:
                 curves[f"{source}_{name}_error"] = (f"t_{source}", curve.error)
         columns = {
             "theory": [r.theory for r in self.times],
+            "finite": [r.finite.value if r.finite else np.nan for r in self.times],
+            "finite_error": [r.finite.error if r.finite else np.nan for r in self.times],
             "twin": [r.twin.value if r.twin else np.nan for r in self.times],
             "twin_error": [r.twin.error if r.twin else np.nan for r in self.times],
             "measured": [r.data.value for r in self.times],
             "measured_error": [r.data.error for r in self.times],
         }
+        if self.curve is not None:
+            curves["finite_excess_entropy"] = ("t_finite", self.curve[1])
+            curves["finite_excess_entropy_error"] = ("t_finite", self.curve[2])
         coordinates = {"kind": [r.kind for r in self.times], "t_data": self.measured.t}
         if self.twin is not None:
             coordinates["t_twin"] = self.twin.t
+        if self.curve is not None:
+            coordinates["t_finite"] = self.curve[0]
         dataset = xr.Dataset(
             {**curves, **{f"time_{k}": ("kind", np.array(v)) for k, v in columns.items()}},
             coords=coordinates,
@@ -173,6 +180,7 @@ def audit(
     sigmas: Sequence[float] | None = None,
     probes: int = 256,
     twin: bool = True,
+    finite_size: bool = True,
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[str], None] | None = None,
@@ -185,6 +193,7 @@ def audit(
     sigmas : noise levels for the table of dataset sizes, in data units, > 0; default: fractions of the collapse noise
     probes : int >= 2, points used as probes
     twin : also measure a Gaussian sample with the same spectrum, P and N
+    finite_size : also evaluate the exact theory at this P and N (`theory.finite_size`)
     seed : of the split, the probes and the twin
     progress : called with a line before each stage
 
@@ -215,15 +224,38 @@ def audit(
         sample = [sampler.sample(n).float().cpu().numpy() for n in (len(train), len(held_out))]
         other = measure(*sample, t=measured.t, probes=probes, seed=seed, device=device)
     alpha = math.log(measured.P) / measured.N
+    finite, curve = {}, None
+    if finite_size:
+        tell("exact theory at this P and N")
+        finite, curve = _finite_size(spectrum, measured, seed)
     times = tuple(
-        TimeRow(kind, time(spectrum, alpha), getattr(other, kind) if other else None, getattr(measured, kind))
+        TimeRow(
+            kind,
+            time(spectrum, alpha),
+            finite.get(kind),
+            getattr(other, kind) if other else None,
+            getattr(measured, kind),
+        )
         for kind, time in _TIMES.items()
     )
     if sigmas is None:
         collapse = t_to_sigma(collapse_time(spectrum, alpha))
         sigmas = tuple(float(f"{fraction * collapse:.2g}") for fraction in FRACTIONS)
     sizes = tuple(_size(spectrum, measured, sigma) for sigma in sigmas)
-    return Audit(data, spectrum, duplicates, measured, other, times, sizes, seed)
+    return Audit(data, spectrum, duplicates, measured, other, curve, times, sizes, seed)
+
+
+def _finite_size(spectrum: Spectrum, measured: Measurement, seed: int):
+    """Exact times (but condensation, which has no crossing of its own) and f(t) of the Gaussian at this P and N."""
+    exact = finite_size_times(spectrum, measured.P, seed=seed, samples=DRAWS)
+    times = {
+        kind: Estimate(float(e.value), math.hypot(e.error, e.quadrature))
+        for kind in ("onset", "collapse", "generalization")
+        for e in (getattr(exact, kind),)
+    }
+    t = measured.t[:: max(1, len(measured.t) // 24)]
+    f = collapse_curve(spectrum, measured.P, t=t, seed=seed, samples=DRAWS // 2)
+    return times, (t, f.value, np.hypot(f.error, f.quadrature))
 
 
 def _size(spectrum: Spectrum, measured: Measurement, sigma: float) -> SizeRow:

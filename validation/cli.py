@@ -212,6 +212,7 @@ def audit(
     image_size: Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels.", min=1)] = None,
     probes: Annotated[int, typer.Option(help="Points used as probes.", min=2)] = 256,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
+    finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -229,6 +230,7 @@ def audit(
             sigmas=sigmas,
             probes=probes,
             twin=twin,
+            finite_size=finite_size,
             seed=seed,
             device=device,
             progress=lambda line: status.update(line),

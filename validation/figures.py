@@ -133,6 +133,8 @@ def audit_figure(audit: Any) -> Figure:
         for axis, (name, label, kind, title) in zip([flat[1], flat[2], flat[3], flat[4]], panels, strict=True):
             _curves(axis, m, twin, name)
             row = audit.row(kind)
+            if row.finite is not None:
+                axis.axvspan(*_span(row.finite), color="#0072B2", alpha=0.25, lw=0, label="exact theory at P, N")
             axis.axvline(row.theory, color=COLOURS[kind], ls="--", lw=1.2, label=f"theory, {LABELS[kind]}")
             if np.isfinite(row.data.value):
                 axis.axvline(row.data.value, color="black", ls=":", lw=1.2, label="read off the data")
@@ -151,6 +153,9 @@ def audit_figure(audit: Any) -> Figure:
             axis.legend(fontsize=7)
         axis = flat[0]
         _curves(axis, m, twin, "excess_entropy")
+        if audit.curve is not None:
+            t, f, error = audit.curve
+            axis.errorbar(t, f, error, fmt=".", color="#0072B2", ms=4, lw=1, label="exact theory at P, N")
         axis.axvline(
             audit.row("collapse").theory,
             color=COLOURS["collapse"],
@@ -189,3 +194,9 @@ def _curves(axis, m, twin, name) -> None:
         )
     axis.set_xscale("log")
     axis.grid(alpha=0.25, lw=0.5)
+
+
+def _span(estimate) -> tuple[float, float]:
+    """One standard error either side, at least as wide as a line."""
+    half = max(estimate.error, 0.01 * estimate.value)
+    return max(estimate.value - half, 1e-3 * estimate.value), estimate.value + half

@@ -78,11 +78,12 @@ def audit_tables(result: Audit) -> list[TableData]:
     """The times, the sizes, and what more data buys."""
     times = TableData(
         "Times in VE units t = sigma² (squared data units); sigma and DDPM alpha-bar are those of the measured value.",
-        ("time", "theory", "Gaussian twin", "measured", "sigma", "alpha-bar", "verdict"),
+        ("time", "theory, N → ∞", "theory at P, N", "Gaussian twin", "measured", "sigma", "alpha-bar", "verdict"),
         [
             (
                 row.kind,
                 f"{row.theory:.4g}",
+                _estimate(row.finite),
                 _estimate(row.twin),
                 _estimate(row.data),
                 f"{row.sigma(row.data.value):.3g}" if math.isfinite(row.data.value) else "-",
@@ -91,7 +92,7 @@ def audit_tables(result: Audit) -> list[TableData]:
             )
             for row in result.times
         ],
-        text=(0, 6),
+        text=(0, 7),
     )
     sizes = TableData(
         "Samples needed so that a model run down to sigma has not collapsed.",
@@ -257,8 +258,9 @@ def audit_section(result: Audit) -> Section:
             FigureData(
                 f"audit-{result.data.name}",
                 figures.audit_figure(result),
-                "Measured on the data's own empirical score (black), on a Gaussian sample with the same spectrum and size "
-                "(grey), and the theory for that Gaussian at infinite size (dashed). Bands: one standard error over probes.",
+                "Measured on the data's own empirical score (black) and on a Gaussian sample with the same spectrum and size "
+                "(grey); the exact theory of that Gaussian at this size (blue dots) and at infinite size (dashed). Bands: one "
+                "standard error over probes.",
             )
         ],
     )

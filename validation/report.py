@@ -17,11 +17,13 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from numerics.store import atomic, provenance, save_dataset
+from theory import LinearManifold
 from validation import figures
 from validation.audit import Audit, audit
-from validation.data import load
+from validation.data import Dataset, load
 from validation.experiments import EXPERIMENTS, experiment
 from validation.experiments.result import ExperimentResult
+from validation.samplers import Sampler
 
 __all__ = ["Section", "audit_lines", "write_audit", "write_experiment", "write_report"]
 
@@ -68,10 +70,16 @@ def _estimate(estimate: Any) -> str:
     return f"{estimate.value:.4g} ± {estimate.error:.1g}"
 
 
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 def _log_size(log_p: float) -> str:
     if not math.isfinite(log_p):
         return "-"
-    return f"{math.exp(log_p):,.0f}" if log_p < 14 else f"10^{log_p / math.log(10):.1f}"
+    if log_p < 14:
+        return f"{math.exp(log_p):,.0f}"
+    power, fraction = divmod(log_p / math.log(10), 1)
+    return f"{10**fraction:.1f} × 10{str(int(power)).translate(_SUPERSCRIPT)}"
 
 
 def audit_tables(result: Audit) -> list[TableData]:
@@ -202,7 +210,7 @@ def theory_section() -> Section:
     """The equations, from sympy, and the reference point."""
     import sympy as sp
 
-    from theory import LinearManifold, collapse_time, condensation_time, generalization_time, onset_time
+    from theory import collapse_time, condensation_time, generalization_time, onset_time
     from theory.notation import alpha_D
 
     model = LinearManifold(alpha_D)
@@ -216,9 +224,9 @@ def theory_section() -> Section:
         ],
     )
     for function in functions:
-        words = f"{function.kind}:"
-        equation = function.equation(model)
-        section.equations.append({"words": words, "mathml": sp.mathml(equation, printer="presentation").join(_MATH)})
+        equations = function.equation(model).args
+        shown = (sp.mathml(equation, printer="presentation").join(_MATH) for equation in equations)
+        section.equations.append({"words": f"{function.kind}:", "mathml": "".join(shown)})
     point = LinearManifold(0.5)
     rows = [(f.kind, f"{f(point, 0.2):.11g}", f"{math.sqrt(f(point, 0.2)):.6g}") for f in functions]
     section.tables.append(TableData("At alpha_D = 0.5, alpha = 0.2.", ("time", "t = sigma²", "sigma"), rows))
@@ -232,7 +240,8 @@ def diagram_section(folder: Path, points: int) -> Section:
     """Phase diagrams of the linear manifold, the numbers beside the page."""
     from theory.phase_diagram import phase_diagram
 
-    diagram = phase_diagram(np.geomspace(1e-3, 3, points), np.geomspace(0.01, 3, points))
+    cuts = [0.1, 0.5, 2.0]
+    diagram = phase_diagram(np.geomspace(1e-3, 3, points), np.union1d(np.geomspace(0.01, 3, points), cuts))
     save_dataset(diagram, folder / "phase_diagram.nc")
     return Section(
         "Phase diagrams of the linear manifold",
@@ -243,7 +252,7 @@ def diagram_section(folder: Path, points: int) -> Section:
         ],
         figures=[
             FigureData("phase_map", figures.phase_map(diagram), "The four times over load and latent dimension."),
-            FigureData("phase_lines", figures.phase_lines(diagram, [0.1, 0.5, 2.0]), "Cuts at fixed latent dimension."),
+            FigureData("phase_lines", figures.phase_lines(diagram, cuts), "Cuts at fixed latent dimension."),
         ],
     )
 
@@ -264,6 +273,13 @@ def audit_section(result: Audit) -> Section:
             )
         ],
     )
+
+
+def synthetic_manifold(seed: int, N: int = 100, P: int = 4000) -> Dataset:
+    """A sample of a linear manifold, D = 0.2 N: data for which the Gaussian theory is exact."""
+    model = LinearManifold(0.2)
+    X = Sampler(model, N, seed).sample(P).numpy().astype(np.float32)
+    return Dataset(X, "synthetic-manifold", (N,), "data units", f"a sample of {model}")
 
 
 def _summary(audits: Sequence[Audit], results: Sequence[ExperimentResult]) -> list[str]:
@@ -326,19 +342,26 @@ def write_report(
         write_experiment(result, figure, folder / name)
         results.append(result)
         sections.append(experiment_section(name, result, figure))
-    one = audit(dataset, seed=seed, device=device, progress=tell)
-    write_audit(one, folder)
-    sections.append(audit_section(one))
+    audits = []
+    for subject in (synthetic_manifold(seed), dataset):
+        audits.append(
+            audit(
+                subject, seed=seed, device=device, progress=lambda line, s=subject: tell(f"audit of {s.name}: {line}")
+            )
+        )
+        write_audit(audits[-1], folder / f"audit-{subject.name}")
+        sections.append(audit_section(audits[-1]))
     for section in sections:
         for item in section.figures:
-            figures.save(item.figure, folder / f"{item.name}.png")
+            if not item.name.startswith("audit-"):  # an audit's folder has its own
+                figures.save(item.figure, folder / f"{item.name}.png")
     told = provenance(seed=seed, device=device, data=dataset.source, preset="full" if full else "quick")
     told["seconds"] = f"{time.monotonic() - started:.0f}"
     environment = Environment(loader=PackageLoader("validation", "."), autoescape=select_autoescape())
     page = environment.get_template("report.html").render(
         title="When does this copy its training set?",
         lead="geomem: theory of memorisation in generative diffusion, evaluated, simulated and measured in one run.",
-        summary=_summary([one], results),
+        summary=_summary(audits, results),
         sections=sections,
         provenance=told.items(),
     )

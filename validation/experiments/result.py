@@ -1,0 +1,149 @@
+"""What an experiment hands over: rows of theory against measurement with verdicts, curves, and how they were made."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from numerics.domain import DomainError
+from validation.prediction import Outcome, Verdict
+
+__all__ = ["ExperimentResult", "Row", "provenance", "write_atomically"]
+
+_COLUMNS = ("quantity", "model", "theory", "measured", "error", "deviation_percent", "sigmas", "p_form", "verdict")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: `quantity` of `model`, and its verdict; `note` says what else a reader should know."""
+
+    quantity: str
+    model: str
+    verdict: Verdict
+    note: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.verdict.outcome
+
+    def cells(self) -> dict[str, Any]:
+        v = self.verdict
+        values = (v.prediction.value, v.measured, v.error, 100 * v.deviation, v.sigmas, v.p_form, str(v.outcome))
+        return dict(zip(_COLUMNS, (self.quantity, self.model, *values), strict=True)) | {"note": self.note or v.reason}
+
+
+@dataclass(frozen=True)
+class ExperimentResult:
+    """The product of one experiment.
+
+    Attributes
+    ----------
+    name, claim : str
+        The experiment, and the sentence it puts to the test.
+    rows : tuple of Row
+    curves : xarray.Dataset
+        What the figure draws.
+    provenance : mapping
+        Arguments, seed, versions, seconds; see `provenance`.
+    """
+
+    name: str
+    claim: str
+    rows: Sequence[Row]
+    curves: xr.Dataset
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        object.__setattr__(self, "rows", tuple(self.rows))
+
+    def row(self, quantity: str, model: str) -> Row:
+        """The row of one quantity and model label."""
+        for row in self.rows:
+            if (row.quantity, row.model) == (quantity, model):
+                return row
+        known = "; ".join(f"{row.quantity}, {row.model}" for row in self.rows)
+        raise DomainError("quantity, model", (quantity, model), f"one of: {known}")
+
+    def count(self) -> dict[str, int]:
+        """How many rows ended how."""
+        return {str(outcome): sum(row.outcome is outcome for row in self.rows) for outcome in Outcome}
+
+    def to_dataset(self) -> xr.Dataset:
+        """Curves, rows (dimension `row`) and provenance (attributes, JSON) in one dataset, ready for NetCDF."""
+        cells = [row.cells() for row in self.rows]
+        columns = {
+            f"row_{name}": ("row", np.array([c[name] for c in cells], dtype=object if _is_text(cells, name) else float))
+            for name in (*_COLUMNS, "note")
+        }
+        text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in self.provenance.items()}
+        return self.curves.assign(columns).assign_attrs({"name": self.name, "claim": self.claim, **text})
+
+    def table(self) -> str:
+        """The rows as aligned text."""
+        lines = [("quantity", "model", "theory", "measured", "error", "off by", "sigma", "verdict")]
+        for row in self.rows:
+            c = row.cells()
+            numbers = (f"{c['theory']:.5g}", f"{c['measured']:.5g}", f"{c['error']:.2g}")
+            offset = (f"{c['deviation_percent']:+.2f} %", f"{c['sigmas']:+.1f}")
+            lines.append((row.quantity, row.model, *numbers, *offset, c["verdict"]))
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        return "\n".join(
+            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
+
+    def to_csv(self, path: str | os.PathLike | None = None) -> str:
+        """The rows as CSV, provenance in `#` lines above; also written to `path`, atomically, if given."""
+        buffer = io.StringIO()
+        for key, value in {"experiment": self.name, "claim": self.claim, **self.provenance}.items():
+            buffer.write(f"# {key}: {value if isinstance(value, str) else json.dumps(value)}\n")
+        writer = csv.DictWriter(buffer, (*_COLUMNS, "note"), lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            writer.writerow({k: _number(v) if isinstance(v, float) else v for k, v in row.cells().items()})
+        if path is not None:
+            write_atomically(path, buffer.getvalue().encode())
+        return buffer.getvalue()
+
+
+def provenance(**arguments: Any) -> dict[str, Any]:
+    """The given arguments with the versions of everything that made the numbers."""
+    versions = {"python": platform.python_version()}
+    for package in ("geomem", "numpy", "scipy", "sympy", "numba", "torch", "xarray"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {**arguments, "versions": versions, "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
+
+
+def write_atomically(path: str | os.PathLike, content: bytes) -> None:
+    """Write a file whole or not at all: to a temporary name beside it, then renamed."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        raise DomainError("path", str(path), f"a writable path ({error})") from error
+
+
+def _is_text(cells: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return any(isinstance(c[name], str) for c in cells)
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.10g}"

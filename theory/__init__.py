@@ -7,6 +7,7 @@
 
 from theory.basins import basin_radius, free_energy
 from theory.finite_size import expected_log_partition, expected_participation, true_point_weight
+from theory.hidden import HiddenManifold
 from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
 from theory.times import (
     collapse_time,
@@ -18,6 +19,7 @@ from theory.times import (
 )
 
 __all__ = [
+    "HiddenManifold",
     "Isotropic",
     "LinearManifold",
     "Spectrum",

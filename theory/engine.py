@@ -14,6 +14,7 @@ from scipy.optimize import elementwise
 
 from numerics.domain import DomainError
 from numerics.solution import Solution, Status
+from theory.hidden import HiddenManifold
 from theory.lowering import kernel
 from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
 
@@ -165,6 +166,13 @@ def _(model: Spectrum) -> Engine:
 @engine.register
 def _(model: LinearManifold) -> Engine:
     return GaussianEngine(model.fractions, model.variances, alpha_D=_number("alpha_D", model.alpha_D))
+
+
+@engine.register
+def _(model: HiddenManifold) -> Engine:
+    from theory.replica_engine import ReplicaEngine  # its kernels take a second to load
+
+    return ReplicaEngine(model)
 
 
 def _number(name: str, value):

@@ -28,6 +28,9 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 notes = Console(stderr=True)
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Activation = Annotated[
+    str, typer.Option(help="For hidden manifolds: identity, tanh, erf, relu, leaky_relu, sign, abs, sin or quadratic.")
+]
 Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.")]
 
 
@@ -35,6 +38,7 @@ class ModelName(StrEnum):
     isotropic = "isotropic"
     linear = "linear"
     subspaces = "subspaces"
+    hidden = "hidden"
 
 
 def main() -> None:
@@ -59,8 +63,8 @@ def _numbers(name: str, text: str) -> list[float]:
         raise DomainError(name, text, "numbers separated by commas") from error
 
 
-def _model(name: ModelName, alpha_d: float | None, variances: str, fractions: str | None) -> Any:
-    from theory import Isotropic, LinearManifold, Subspaces
+def _model(name: ModelName, alpha_d: float | None, variances: str, fractions: str | None, activation: str) -> Any:
+    from theory import HiddenManifold, Isotropic, LinearManifold, Subspaces
 
     s = _numbers("--variances", variances)
     f = _numbers("--fractions", fractions) if fractions else None
@@ -74,6 +78,8 @@ def _model(name: ModelName, alpha_d: float | None, variances: str, fractions: st
         return Subspaces(f, s)
     if alpha_d is None:
         raise DomainError("--alpha-d", None, "given for this model: latent over ambient dimension, > 0")
+    if name is ModelName.hidden:
+        return HiddenManifold(alpha_d, activation, s, f)
     return LinearManifold(alpha_d, s, f)
 
 
@@ -110,6 +116,7 @@ def times(
     alpha_d: Annotated[float | None, typer.Option(help="Latent over ambient dimension, D/N > 0.")] = None,
     variances: Annotated[str, typer.Option(help="Variances, separated by commas.")] = "1.0",
     fractions: Annotated[str | None, typer.Option(help="Fractions, separated by commas.")] = None,
+    activation: Activation = "tanh",
     alpha: Annotated[float | None, typer.Option(help="Load log P / N > 0.")] = None,
     p: Annotated[float | None, typer.Option("-P", help="Number of samples, with -N instead of --alpha.")] = None,
     n: Annotated[float | None, typer.Option("-N", help="Ambient dimension.")] = None,
@@ -118,7 +125,7 @@ def times(
     """The four times of a data model: onset of traps, collapse, condensation, best generalisation."""
     from theory import collapse_time, condensation_time, generalization_time, onset_time
 
-    chosen = _model(model, alpha_d, variances, fractions)
+    chosen = _model(model, alpha_d, variances, fractions, activation)
     table = Table(title=str(chosen), title_justify="left")
     for column in ("time", "t = sigma²", "sigma", "log t", "DDPM alpha-bar"):
         table.add_column(column, justify="left" if column == "time" else "right")
@@ -145,6 +152,9 @@ def phase_diagram(
     fractions: Annotated[str | None, typer.Option(help="Their fractions.")] = None,
     alpha: Annotated[str, typer.Option(help="Range of the load, low,high.")] = "0.001,3",
     alpha_d: Annotated[str, typer.Option(help="Range of D/N, low,high.")] = "0.01,3",
+    activation: Annotated[
+        str | None, typer.Option(help="Draw a nonlinear hidden manifold: tanh, relu, erf, sign, abs, sin, ...")
+    ] = None,
     points: Annotated[int, typer.Option(help="Points along each axis.", min=2)] = 64,
 ) -> None:
     """Phase diagram of all four times over load and latent dimension. Can be killed and resumed."""
@@ -156,7 +166,8 @@ def phase_diagram(
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise DomainError("--out", str(out), "a file name that ends in .png, .pdf or .svg")
     writable(out, argument="--out")
-    family = _Family(_numbers("--variances", variances), _numbers("--fractions", fractions) if fractions else None)
+    latent = (_numbers("--variances", variances), _numbers("--fractions", fractions) if fractions else None)
+    family = _Family(*latent, activation)
     axes = (_range("--alpha", alpha, points), _range("--alpha-d", alpha_d, points))
     from theory.phase_diagram import phase_diagram as compute
 
@@ -172,20 +183,23 @@ def phase_diagram(
 
 
 class _Family:
-    """Linear manifolds that differ in alpha_D only."""
+    """Manifolds that differ in alpha_D only."""
 
-    def __init__(self, variances: list[float], fractions: list[float] | None):
-        self.variances, self.fractions = variances, fractions
+    def __init__(self, variances: list[float], fractions: list[float] | None, activation: str | None):
+        self.variances, self.fractions, self.activation = variances, fractions, activation
         self(1.0)  # checked before any work
 
     def __call__(self, alpha_D: float) -> Any:
-        from theory import LinearManifold
+        from theory import HiddenManifold, LinearManifold
 
-        return LinearManifold(alpha_D, self.variances, self.fractions)
+        if self.activation is None:
+            return LinearManifold(alpha_D, self.variances, self.fractions)
+        return HiddenManifold(alpha_D, self.activation, self.variances, self.fractions)
 
     def __repr__(self) -> str:
         latent = ", ".join(f"{s:g}" for s in self.variances)
-        return f"linear manifold, latent variance {latent}"
+        kind = f"{self.activation} hidden manifold" if self.activation else "linear manifold"
+        return f"{kind}, latent variance {latent}"
 
 
 def _range(name: str, text: str, points: int) -> Any:

@@ -1,0 +1,168 @@
+"""The compiled channel: exponential, tables, inner integrals against mpmath, outer ones against each other."""
+
+import mpmath
+import numpy as np
+import pytest
+import sympy as sp
+from replica_referee import inner, matched_averages
+
+from numerics.channel import CLEAN, MATCHED, NOISY, Channel
+from numerics.channel_linear import linear_inner, log_ndtr
+from numerics.domain import DomainError
+from numerics.fast_exp import exp_array
+from numerics.fixed_point import FixedPoint, StableFixedPoint
+from numerics.solution import Status
+from numerics.tabulated import tabulate
+from theory.activations import activation
+
+ONE = np.ones(1)
+PIECEWISE = ("relu", "leaky_relu", "abs", "sign")
+
+
+def moments(channel, q, slope, sigma, V, t, delta, mode):
+    return channel.moments(q * ONE, slope * ONE, sigma * ONE, V * ONE, ONE / t, delta * ONE, mode)
+
+
+def test_exp_against_mpmath():
+    x = np.concatenate([np.linspace(-690, 600, 401), np.geomspace(1e-12, 1, 50), -np.geomspace(1e-12, 1, 50)])
+    exact = np.array([float(mpmath.exp(mpmath.mpf(v))) for v in x])
+    assert np.abs(exp_array(x) / exact - 1).max() < 1e-15
+
+
+def test_tables_meet_their_tolerance_and_know_their_critical_points():
+    sine = tabulate(np.sin, 16.0)
+    h = np.linspace(-16, 16, 4001)
+    assert np.abs(sine(h) - np.sin(h)).max() < 2e-14
+    np.testing.assert_allclose(sine.critical_points(), np.pi / 2 + np.pi * np.arange(-5, 5), atol=1e-6)
+    assert sine.continuous
+    assert not tabulate(np.sign, 4.0, (0.0,)).continuous
+
+
+def test_an_undeclared_kink_is_an_error():
+    with pytest.raises(DomainError, match="rough near h = "):
+        tabulate(lambda h: np.abs(h - 0.3), 4.0)
+
+
+@pytest.mark.parametrize("name", PIECEWISE)
+@pytest.mark.parametrize(("x", "omega", "V", "t"), [(0.3, 0.1, 0.5, 0.2), (-0.7, 1.2, 0.3, 0.05), (2.0, -1.5, 0.9, 1e-2)])
+def test_erf_forms_against_mpmath_quadrature(name, x, omega, V, t):
+    got = np.empty(6)
+    linear_inner(x, omega, V, 1 / t, np.array(activation(name).pieces), got)
+    with mpmath.workdps(30):
+        exact = [float(v) for v in inner(name, x, omega, V, 1 / mpmath.mpf(t))]
+    np.testing.assert_allclose(got[:4], exact, rtol=2e-12, atol=1e-14)
+
+
+def test_log_ndtr_in_both_tails():
+    for z in (-35.0, -8.0, -1.0, 0.3, 9.0):
+        with mpmath.workdps(40):
+            exact = float(mpmath.log(mpmath.ncdf(z)))
+        assert abs(log_ndtr(z) - exact) <= 4e-15 * max(1, abs(exact)) * 10
+
+
+@pytest.mark.parametrize("name", PIECEWISE)
+@pytest.mark.parametrize("mode", [CLEAN, MATCHED])
+def test_closed_forms_agree_with_the_table_kernel(name, mode):
+    """Two kernels, two meshes, one integral."""
+    act = activation(name)
+    exact = act.channel(16.0)
+    table = Channel(tabulate(act.function, 16.0, act.breakpoints), None, act.parity)
+    t, V = 0.4, 0.35
+    arguments = (1 - V, 1.0, V, V, t, t, mode) if mode == MATCHED else (0.6, 0.93, 0.5, V, t, 0.0, mode)
+    a, b = moments(exact, *arguments), moments(table, *arguments)
+    for field in ("log_i", "f_square", "f_slope", "f_star", "square", "variance", "mass"):
+        np.testing.assert_allclose(getattr(a, field), getattr(b, field), rtol=3e-8, err_msg=field)
+    np.testing.assert_allclose(a.log_i, b.log_i, rtol=1e-10)
+
+
+def linear_moments(q, slope, sigma, V, t, delta):
+    square = (slope - 1) ** 2 * q + sigma + delta
+    return -0.5 * np.log1p(V / t) - 0.5 * square / (V + t), square / (V + t) ** 2, -1 / (V + t), 1 / (V + t)
+
+
+@pytest.mark.parametrize("t", [1.0, 1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("wide", [True, False])
+def test_table_kernel_is_exact_for_the_identity(t, wide):
+    """Also where the inner peak is a thousand times narrower than the prior."""
+    channel = Channel(tabulate(lambda h: h, 16.0), None, 0)
+    V = 0.6 if wide else min(t, 0.6)
+    for mode, arguments in (
+        (CLEAN, (1 - V, 1 - 0.2 * np.sqrt(V), 1.3 * V, V, t, 0.0)),
+        (MATCHED, (1 - V, 1.0, V, V, t, t)),
+    ):
+        got = moments(channel, *arguments, mode)
+        exact = linear_moments(*arguments)
+        np.testing.assert_allclose([got.log_i[0], got.f_square[0], got.f_slope[0], got.f_star[0]], exact, rtol=1e-10)
+        assert abs(got.mass[0] - 1) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf", "sin", "relu", "abs", "sign"])
+def test_noisy_mode_meets_matched_mode(name):
+    """Three outer dimensions against two, at the point where both apply."""
+    channel = activation(name).channel(16.0)
+    V, t = 0.3, 0.5
+    a = moments(channel, 1 - V, 1.0, V, V, t, t, MATCHED)
+    b = moments(channel, 1 - V, 1.0, V, V, t, t, NOISY)
+    for field, rtol in (("log_i", 1e-10), ("f_square", 1e-7), ("f_slope", 1e-7), ("square", 1e-9), ("variance", 1e-8)):
+        np.testing.assert_allclose(getattr(a, field), getattr(b, field), rtol=rtol, err_msg=field)
+    # Nishimori: the student's force is the teacher's
+    np.testing.assert_allclose(a.f_square, -a.f_slope, rtol=1e-7)
+    np.testing.assert_allclose(b.f_star, a.f_square, rtol=1e-7)
+
+
+def test_refining_the_rule_converges():
+    """The error falls at least tenfold from a coarse to the default rule, and is then below 1e-12 in log I."""
+    channel = activation("tanh").channel(16.0)
+    arguments = (0.5, 1.0, 0.5, 0.5, 0.3, 0.3, MATCHED)
+    best = moments(channel.with_rule(channel.rule.refined(2.0)), *arguments).log_i[0]
+    default = abs(moments(channel, *arguments).log_i[0] / best - 1)
+    coarse = abs(moments(channel.with_rule(channel.rule.refined(0.35)), *arguments).log_i[0] / best - 1)
+    assert default < 1e-12
+    assert coarse > 10 * default
+
+
+@pytest.mark.slow
+def test_matched_averages_against_mpmath():
+    channel = activation("tanh").channel(16.0)
+    got = moments(channel, 0.45, 1.0, 0.55, 0.55, 0.6, 0.6, MATCHED)
+    with mpmath.workdps(20):
+        log_i, force = matched_averages("tanh", "0.45", "0.6", steps=(3, 3), inner_points=60)
+    np.testing.assert_allclose([got.log_i[0], got.f_square[0]], [float(log_i), float(force)], rtol=1e-12)
+
+
+def test_users_own_activation_in_three_ways():
+    h = sp.Symbol("y")
+    channels = [activation(a).channel(16.0) for a in ("tanh", sp.tanh(h), np.tanh)]
+    values = [moments(c, 0.5, 1.0, 0.5, 0.5, 0.3, 0.3, MATCHED).log_i[0] for c in channels]
+    assert max(values) - min(values) < 1e-13
+
+
+@pytest.mark.parametrize(
+    ("bad", "keywords", "message"),
+    [
+        ("gelu", {}, "one of identity"),
+        (sp.Symbol("x") * sp.Symbol("y"), {}, "exactly one symbol"),
+        (lambda x: 1 / (x * 0), {}, "finite"),
+        (np.tanh, {"slope": np.cos}, "derivative"),
+        (3, {}, "callable"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_bad_activations(bad, keywords, message):
+    with pytest.raises(DomainError, match=message):
+        activation(bad, **keywords)
+
+
+def test_anderson_solves_and_reports():
+    A = np.array([[0.5, -0.6], [0.3, 0.4]])
+    found = FixedPoint().solve(lambda y, cells: (np.tanh(y @ A.T) + 0.3, y[:, :1]), np.zeros((4, 2)))
+    assert (found.status == Status.OK).all()
+    assert (np.abs(np.tanh(found.y @ A.T) + 0.3 - found.y) < 1e-11).all()
+    lost = FixedPoint(limit=5).solve(lambda y, cells: (y + 1, y), np.zeros((1, 1)))
+    assert lost.status[0] == Status.NOT_CONVERGED
+
+
+def test_stable_fixed_point_avoids_the_unstable_one():
+    """``tanh(2 y)``: 0 is a fixed point that plain iteration leaves; a start of 1e-3 must end at +0.9575."""
+    found = StableFixedPoint().solve(lambda y, cells: (np.tanh(2 * y), y), np.array([[1e-3], [-1e-3], [5.0]]))
+    np.testing.assert_allclose(found.y[:, 0], [0.957504024, -0.957504024, 0.957504024], atol=1e-9)

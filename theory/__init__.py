@@ -9,6 +9,7 @@ from theory.basins import basin_radius, free_energy
 from theory.finite_size import expected_log_partition, expected_participation, true_point_weight
 from theory.hidden import HiddenManifold
 from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
+from theory.subspaces import subspace_collapse_times
 from theory.times import (
     collapse_time,
     condensation_time,
@@ -34,5 +35,6 @@ __all__ = [
     "free_energy",
     "generalization_time",
     "onset_time",
+    "subspace_collapse_times",
     "true_point_weight",
 ]

@@ -27,7 +27,7 @@ from validation.extrapolation import TERMS, Estimate, Form, crossing, extrapolat
 from validation.montecarlo import Basin, Grids, Measurement, simulate
 from validation.prediction import Prediction, judge
 
-__all__ = ["CASES", "FORMS", "PRESETS", "THEORY", "Case", "Preset", "figure", "run"]
+__all__ = ["CASES", "FORMS", "LINEAR", "PRESETS", "THEORY", "Case", "Preset", "Study", "figure", "run"]
 
 CLAIM = (
     "The collapse, onset and generalization times and the basin radius of the linear theory are the large-N limits of "
@@ -63,7 +63,7 @@ class Case:
     """A model, a load, the noise at which its basin is probed, and the sizes at which it is simulated, ascending."""
 
     label: str
-    model: LinearManifold
+    model: Any
     alpha: float
     t_basin: float
     sizes: tuple[int, ...]
@@ -86,6 +86,24 @@ CASES = (
         (24, 28, 32, 36, 40, 44, 48, 56),
     ),
 )
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a run of this experiment is about: its claim, its cases, and what is declared of the drift with N.
+
+    `forms` are the terms that are fitted, by quantity; `drift` the finite-N value declared beforehand (None: there is no
+    such theory for these models, and the whole drift is fitted).
+    """
+
+    name: str
+    claim: str
+    cases: tuple[Case, ...]
+    forms: Mapping[str, Form]
+    drift: Callable[..., float] | None
+
+
+LINEAR = Study("linear_times", CLAIM, CASES, FORMS, finite_size_value)
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,8 @@ def run(
     out: str | os.PathLike | None = None,
     device: str = "cpu",
     *,
-    cases: Sequence[Case] = CASES,
+    study: Study = LINEAR,
+    cases: Sequence[Case] | None = None,
     theory: Mapping[str, Callable[..., float]] | None = None,
     workers: int | None = None,
 ) -> ExperimentResult:
@@ -127,7 +146,8 @@ def run(
         Per-replica results go to `out`/checkpoints, from which an interrupted run resumes to the same numbers; at the end
         linear_times.csv, .nc and .png are written there.
     device : torch device
-    cases, theory : what is simulated, and which predictions it is compared with (see `CASES`, `THEORY`)
+    study : models, declared forms and drift; `LINEAR`, or see `nonlinear_times`
+    cases, theory : what is simulated, and which predictions it is compared with (by default the study's, and `THEORY`)
     workers : threads, by default two where there are two cores; the numbers do not depend on it
 
     Returns
@@ -144,10 +164,13 @@ def run(
         raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
     preset = PRESETS[preset] if isinstance(preset, str) else preset
     folder = None if out is None else Path(out)
+    cases = study.cases if cases is None else cases
     workers = min(2, os.cpu_count() or 1) if workers is None else workers
     started = time.perf_counter()
     # declared before anything is drawn
-    declared = {case.label: {q: _declare(q, case, {**THEORY, **(theory or {})}) for q in QUANTITIES} for case in cases}
+    declared = {
+        case.label: {q: _declare(study, q, case, {**THEORY, **(theory or {})}) for q in QUANTITIES} for case in cases
+    }
     jobs = [(case, N, case.patterns(N)) for case in cases for N in case.sizes[: preset.sizes]]
     work = [preset.replicas(N, P) * _QUERIES * P / 1e6 for _, N, P in jobs]
     done, rows, curves = 0.0, [], []
@@ -163,16 +186,16 @@ def run(
         found[case.label].append({"N": N, "P": P, "estimates": _estimates(measured), "pilot": pilot})
         done += cost
     for case in cases:
-        case_rows, case_curves = _compare(case, found[case.label], declared[case.label])
+        case_rows, case_curves = _compare(study, case, found[case.label], declared[case.label])
         rows += case_rows
         curves.append(case_curves)
     result = ExperimentResult(
-        "linear_times",
-        CLAIM,
+        study.name,
+        study.claim,
         rows,
         xr.concat(curves, xr.DataArray([case.label for case in cases], dims="case", name="case"), join="outer"),
         provenance(
-            command=f"validation.experiments.linear_times.run(preset={preset.name!r}, seed={seed}, device={device!r})",
+            command=f"validation.experiments.{study.name}.run(preset={preset.name!r}, seed={seed}, device={device!r})",
             preset=vars(preset),
             seed=seed,
             seconds=round(time.perf_counter() - started, 1),
@@ -184,10 +207,10 @@ def run(
     return result
 
 
-def _declare(quantity: str, case: Case, theory: Mapping[str, Callable[..., float]]) -> Prediction:
+def _declare(study: Study, quantity: str, case: Case, theory: Mapping[str, Callable[..., float]]) -> Prediction:
     value = theory[quantity](case.model, case.alpha, case.t_basin)
     name = f"{QUANTITIES[quantity]}, {case.label}"
-    return Prediction(name, value, FORMS[quantity], TOLERANCE, "[AALMV25]")
+    return Prediction(name, value, study.forms[quantity], TOLERANCE, "[AALMV25]")
 
 
 def _measure(
@@ -244,7 +267,7 @@ def _estimates(measured: Measurement) -> dict[str, Estimate]:
 
 
 def _compare(
-    case: Case, found: Sequence[Mapping[str, Any]], declared: Mapping[str, Prediction]
+    study: Study, case: Case, found: Sequence[Mapping[str, Any]], declared: Mapping[str, Prediction]
 ) -> tuple[list[Row], xr.Dataset]:
     """Fit each quantity's sizes, judge the limit, and collect the curves."""
     N, P = (np.array([entry[name] for entry in found], dtype=float) for name in ("N", "P"))
@@ -254,35 +277,38 @@ def _compare(
         sigma = np.array([entry["estimates"][quantity].error for entry in found])
         # the drift is that of the very N and P simulated: it also undoes the rounding of P
         competitors = P if quantity == "generalization" else P - 1
-        expected = _drift(quantity, case, N, np.log(competitors) / N)
+        expected = _drift(study, quantity, case, N, np.log(competitors) / N)
         limit = THEORY[quantity](case.model, case.alpha, case.t_basin)
         good = np.isfinite(log_value)
-        value = error = p_form = coefficient = np.nan
+        value = error = p_form = np.nan
+        coefficients = dict.fromkeys(prediction.correction_form.free, np.nan)
         note = "too few sizes with a crossing"
         if good.sum() >= 3:
             known = np.log(expected / limit)[good]
             fit = extrapolate(N[good], log_value[good], sigma[good], prediction.correction_form, known)
             value, p_form = float(np.exp(fit.limit)), fit.p_value
             error = value * fit.error
-            (term, coefficient), *_ = fit.coefficients.items()
-            note = (
-                f"N = {int(N[good][0])}..{int(N[good][-1])}; coefficient of {term}: {coefficient:.3g} +- "
-                f"{fit.covariance[1, 1] ** 0.5:.2g}; chi2/dof = {fit.chi2:.2f}/{fit.dof}"
+            coefficients = fit.coefficients
+            fitted = ", ".join(
+                f"{term}: {c:.3g} +- {fit.covariance[i, i] ** 0.5:.2g}"
+                for i, (term, c) in enumerate(coefficients.items(), 1)
             )
+            note = f"N = {int(N[good][0])}..{int(N[good][-1])}; coefficient of {fitted}; chi2/dof = {fit.chi2:.2f}/{fit.dof}"
         verdict = judge(prediction, value, error, p_form)
         rows.append(Row(QUANTITIES[quantity], case.label, verdict, f"{verdict.reason}; {note}"))
         for name, entry in {
             "measured": np.exp(log_value),
             "error": np.exp(log_value) * sigma,
             "finite_theory": expected,
-            "drift": _drift(quantity, case, drift_N, np.full(drift_N.shape, case.alpha)),
+            "drift": _drift(study, quantity, case, drift_N, np.full(drift_N.shape, case.alpha)),
+            "fitted": _fitted(coefficients, drift_N),
             "limit": value,
             "limit_error": error,
-            "coefficient": coefficient,
             "theory": prediction.value,
         }.items():
             table.setdefault(name, []).append(entry)
-    dimensions = {"measured": "size", "error": "size", "finite_theory": "size", "drift": "drift_size"}
+    dimensions = {"measured": "size", "error": "size", "finite_theory": "size"}
+    dimensions |= {"drift": "drift_size", "fitted": "drift_size"}
     data = {
         name: (("quantity", dimensions[name]) if name in dimensions else "quantity", np.array(entries))
         for name, entries in table.items()
@@ -293,10 +319,17 @@ def _compare(
     return rows, xr.Dataset(data | _pilot_curves(case, [entry["pilot"] for entry in found]), coords=coords)
 
 
-def _drift(quantity: str, case: Case, N: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """The finite-N value theory declares, at each size; a radius for the basin."""
-    values = [finite_size_value(quantity, case.model, a, n, t=case.t_basin) for a, n in zip(alpha, N, strict=True)]
+def _drift(study: Study, quantity: str, case: Case, N: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """The finite-N value theory declares, at each size; a radius for the basin. Without such a theory, the limit."""
+    if study.drift is None:
+        return np.array([THEORY[quantity](case.model, float(a), case.t_basin) for a in alpha])
+    values = [study.drift(quantity, case.model, a, n, t=case.t_basin) for a, n in zip(alpha, N, strict=True)]
     return np.sqrt(values) if quantity == "basin" else np.array(values)
+
+
+def _fitted(coefficients: Mapping[str, float], N: np.ndarray) -> np.ndarray:
+    """What the fitted terms multiply the limit by."""
+    return np.exp(sum(c * TERMS[term](N) for term, c in coefficients.items()))
 
 
 def _pilot_curves(case: Case, pilots: Sequence[Measurement]) -> dict[str, Any]:
@@ -320,14 +353,13 @@ def figure(result: ExperimentResult) -> Any:
     data = result.curves
     fig = Figure(figsize=(11, 8.6), layout="constrained")
     for ax, quantity in zip(fig.subplots(2, 2).flat, data["quantity"].values, strict=True):
-        term = TERMS[FORMS[str(quantity)].free[0]]
         for i, label in enumerate(data["case"].values):
             part, color = data.sel(case=label, quantity=quantity), f"C{i}"
             theory, limit = float(part["theory"]), float(part["limit"])
             N, dense, drift = (part[name].values for name in ("N", "drift_N", "drift"))
             drift = drift / drift[-1]
             ax.plot(1 / dense, drift, ":", color=color, lw=1.2)
-            fit = limit / theory * drift * np.exp(float(part["coefficient"]) * term(dense))
+            fit = limit / theory * drift * part["fitted"].values
             ax.plot(1 / dense, fit, "-", color=color, lw=1.2)
             ax.errorbar(1 / N, part["measured"] / theory, part["error"] / theory, fmt="o", ms=4, color=color, capsize=2)
             # side by side, so that the limits do not hide each other
@@ -343,21 +375,21 @@ def figure(result: ExperimentResult) -> Any:
     ]
     handles += [
         Line2D([], [], color="0.3", marker="s", mfc="white", ls="", label="extrapolated, 1σ"),
-        Line2D([], [], color="0.3", ls="-", label="fit: declared drift, one coefficient"),
+        Line2D([], [], color="0.3", ls="-", label="fit: declared drift and fitted terms"),
         Line2D([], [], color="0.3", ls=":", label="theory at finite N, no fit"),
         Line2D([], [], color="0.92", lw=8, label=f"±{TOLERANCE:.0%} of the limit"),
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
-    fig.suptitle("Crossings and optima of the empirical score at finite N, and the linear theory", fontsize=12)
+    fig.suptitle("Crossings and optima of the empirical score at finite N, over the theory", fontsize=12)
     return fig
 
 
 def _save(result: ExperimentResult, folder: Path) -> None:
     image = io.BytesIO()
     figure(result).savefig(image, format="png", dpi=150)
-    write_atomically(folder / "linear_times.png", image.getvalue())
-    result.to_csv(folder / "linear_times.csv")
-    write_atomically(folder / "linear_times.nc", bytes(result.to_dataset().to_netcdf(engine="h5netcdf")))
+    write_atomically(folder / f"{result.name}.png", image.getvalue())
+    result.to_csv(folder / f"{result.name}.csv")
+    write_atomically(folder / f"{result.name}.nc", bytes(result.to_dataset().to_netcdf(engine="h5netcdf")))
 
 
 def _slug(label: str) -> str:

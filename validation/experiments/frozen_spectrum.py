@@ -1,0 +1,343 @@
+r"""Does the spectrum freeze? From a clean fresh point, below t_cond, the posterior variance over t stops depending on t.
+
+For each N the posterior variance per direction of every subspace, v_k, is measured at fresh points over a grid of t/t_cond
+and averaged over many training sets. Theory (`theory.subspaces`): :math:`v_k/t\to\beta_*r/(1+\beta_*r)` below t_cond, with
+:math:`\log N/N` drift known and 1/N left free. The mean hides wide fluctuations: single values are kept and shown beside
+the law of a Poisson-Dirichlet measure, which is what the condensed weights of a random energy model become.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from numerics.domain import DomainError
+from theory import Subspaces, condensation_time
+from theory.subspaces import finite_size_beta, frozen_eigenvalue
+from validation.experiments.result import ExperimentResult, Row, provenance, write_atomically
+from validation.extrapolation import Form, extrapolate
+from validation.prediction import Prediction, judge
+from validation.samplers import Sampler
+from validation.spectra import blocks_of
+
+__all__ = ["CASES", "PRESETS", "RATIOS", "Case", "Preset", "figure", "poisson_dirichlet_spread", "run"]
+
+CLAIM = (
+    "Below t_cond the mean posterior variance of a direction of variance r, seen from a fresh point, is t times "
+    "beta_* r/(1 + beta_* r): the normalised Jacobian eigenvalue 1/(1 + beta_* r) no longer depends on t."
+)
+RATIOS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5)  # t / t_cond
+_JUDGED = (0.2, 0.5)  # deep enough below t_cond, and with enough points in the average
+_FLAT = (0.1, 0.5)
+TOLERANCE = 0.05
+FORM = Form(("1/N",), "log N/N shift of beta_*, theory.subspaces.finite_size_beta")
+_FLAT_FORM = Form(("1/N",))
+_QUERIES = 64
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, a load, and the sizes, ascending; every fraction times N an integer."""
+
+    label: str
+    model: Subspaces
+    alpha: float
+    sizes: tuple[int, ...]
+
+    def patterns(self, N: int) -> int:
+        return round(math.exp(self.alpha * N))
+
+
+CASES = (
+    Case("a = (1/2, 1/2), r = (1, 0.3), alpha = 0.3", Subspaces([0.5, 0.5], [1.0, 0.3]), 0.3, (14, 18, 22, 26, 30, 34)),
+    Case(
+        "a = (1/4, 1/2), r = (1, 0.09), alpha = 0.2", Subspaces([0.25, 0.5], [1.0, 0.09]), 0.2, (20, 24, 32, 40, 44, 48)
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes used, and the points measured at each: `effort` pattern-point pairs, between the two bounds."""
+
+    name: str
+    sizes: int
+    effort: float
+    fewest: int
+    most: int
+
+    def replicas(self, P: int) -> int:
+        return max(8, round(min(max(self.effort / P, self.fewest), self.most) / _QUERIES))
+
+
+PRESETS = {"quick": Preset("quick", 5, 4e7, 8_000, 60_000), "full": Preset("full", 6, 4e8, 24_000, 400_000)}
+
+
+def run(
+    preset: str | Preset = "quick",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    out: str | os.PathLike | None = None,
+    device: str = "cpu",
+    *,
+    cases: Sequence[Case] = CASES,
+    theory: Callable[[Any, int, int, Any], np.ndarray] = frozen_eigenvalue,
+) -> ExperimentResult:
+    """Measure v(r)/t at fresh points for several N, extrapolate, and compare with the frozen spectrum.
+
+    Parameters
+    ----------
+    preset : "quick" (about a minute), "full" (some 10 minutes) or a `Preset`
+    seed : int; progress : callable (replicas done, of all); device : torch device
+    out : folder, optional, for frozen_spectrum.csv, .nc and .png
+    cases, theory : what is simulated, and the normalised eigenvalue (model, P, N, t) -> (T, K) it is compared with
+
+    Returns
+    -------
+    ExperimentResult
+        Rows: the limit of v/t for each subspace deep below t_cond, and its flatness, the ratio of v/t at 0.1 and 0.5 t_cond.
+
+    Raises
+    ------
+    DomainError : unknown preset, unwritable `out`
+    """
+    if isinstance(preset, str) and preset not in PRESETS:
+        raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
+    preset = PRESETS[preset] if isinstance(preset, str) else preset
+    started = time.perf_counter()
+    jobs = [(case, N) for case in cases for N in case.sizes[: preset.sizes]]
+    total, done = sum(preset.replicas(case.patterns(N)) for case, N in jobs), 0
+    found: dict[str, list[np.ndarray]] = {case.label: [] for case in cases}
+    for case, N in jobs:
+        replicas, t_cond = [], condensation_time(case.model, P=case.patterns(N), N=N)
+        for replica in range(preset.replicas(case.patterns(N))):
+            replicas.append(_one(case, N, t_cond, (seed, N, replica), device))
+            done += 1
+            if progress:
+                progress(done, total)
+        found[case.label].append(np.array(replicas))
+    rows, curves = [], []
+    for case in cases:
+        more, part = _compare(case, found[case.label], theory, seed)
+        rows += more
+        curves.append(part)
+    result = ExperimentResult(
+        "frozen_spectrum",
+        CLAIM,
+        rows,
+        xr.concat(curves, xr.DataArray([case.label for case in cases], dims="case", name="case"), join="outer"),
+        provenance(
+            command=f"validation.experiments.frozen_spectrum.run(preset={preset.name!r}, seed={seed}, device={device!r})",
+            preset=vars(preset),
+            seed=seed,
+            seconds=round(time.perf_counter() - started, 1),
+        ),
+    )
+    if out is not None:
+        folder, image = Path(out), io.BytesIO()
+        figure(result).savefig(image, format="png", dpi=130)
+        write_atomically(folder / "frozen_spectrum.png", image.getvalue())
+        result.to_csv(folder / "frozen_spectrum.csv")
+        write_atomically(folder / "frozen_spectrum.nc", bytes(result.to_dataset().to_netcdf(engine="h5netcdf")))
+    return result
+
+
+def _one(case: Case, N: int, t_cond: float, seed: Sequence[int], device: str) -> np.ndarray:
+    """v_k/t of one training set: (T, queries, K), only the diagonal of the covariance, from two products a noise level."""
+    P, K = case.patterns(N), len(case.model.variances)
+    sampler = Sampler(case.model, N, seed=seed, device=device, dtype=torch.float64)
+    X, x = sampler.sample(P), sampler.stream(1).sample(_QUERIES)
+    blocks = blocks_of(np.rint(np.diff(np.rint(np.cumsum(case.model.fractions) * N), prepend=0)).astype(int).tolist())
+    # float64 products: t is never below 0.05 t_cond, so cancellation costs 1e-14; weights then live in float32
+    energy = X.square().sum(1) / 2 - x @ X.T
+    energy = (energy - energy.amin(dim=1, keepdim=True)).float()
+    squares = torch.stack([X[:, block].square().sum(1) for block in blocks], dim=1).float()
+    X = X.float()
+    out = np.empty((len(RATIOS), _QUERIES, K))
+    for i, ratio in enumerate(RATIOS):
+        t = ratio * t_cond
+        w = torch.exp(energy * (-1 / t))
+        w /= w.sum(1, keepdim=True)
+        mean, square = w @ X, w @ squares
+        for k, block in enumerate(blocks):
+            size = block.stop - block.start
+            spread = (square[:, k] - mean[:, block].square().sum(1)).clamp_min(0.0)
+            out[i, :, k] = (spread / (size * t)).cpu().numpy()
+    return out
+
+
+def _compare(case: Case, found: Sequence[np.ndarray], theory: Callable, seed: int) -> tuple[list[Row], xr.Dataset]:
+    N = np.array(case.sizes[: len(found)], dtype=float)
+    P = np.array([case.patterns(int(n)) for n in N])
+    means = np.array([f.mean(axis=(0, 2)) for f in found])  # (size, T, K)
+    errors = np.array([f.mean(axis=2).std(axis=0, ddof=1) / math.sqrt(len(f)) for f in found])
+    # every prediction belongs to the load that is simulated: P is rounded, so alpha = log P / N differs a little with N
+    t_cond = np.array([condensation_time(case.model, P=int(p), N=int(n)) for p, n in zip(P, N, strict=True)])
+    limit_t = condensation_time(case.model, case.alpha)
+    # theory takes P and N: at N = 100 the rounding of P = e^(alpha N) no longer matters
+    limit = 1 - theory(case.model, round(math.exp(case.alpha * 100)), 100, np.array(RATIOS) * limit_t)
+    r = np.array(case.model.variances)
+    star = np.array([finite_size_beta(case.model, float(p), int(n)) for p, n in zip(P, N, strict=True)])
+    known = star[:, None] * r / (1 + star[:, None] * r)  # (size, K) frozen value at the finite-size beta
+    drift = known - r / (limit_t + r)  # from the level itself, whatever `theory` is on trial
+    names, rows, ratios = [f"r = {value:g}" for value in r], [], np.array(RATIOS)
+    for k, name in enumerate(names):
+        for ratio in _JUDGED:
+            i = RATIOS.index(ratio)
+            prediction = Prediction(f"v/t, {name}", float(limit[i, k]), FORM, TOLERANCE, "[ours: losing_dimensions.md]")
+            fit = extrapolate(N, means[:, i, k], errors[:, i, k], FORM, drift[:, k])
+            verdict = judge(prediction, fit.limit, fit.error, fit.p_value)
+            note = (
+                f"at N = {int(N[-1])}: {means[-1, i, k]:.4g} +- {errors[-1, i, k]:.2g}; exact score would give "
+                f"{r[k] / (ratio * limit_t + r[k]):.4g}; coefficient of 1/N {fit.coefficients['1/N']:.3g}; "
+                f"chi2/dof = {fit.chi2:.2f}/{fit.dof}"
+            )
+            rows.append(Row(f"v/t at t = {ratio:g} t_cond, {name}", case.label, verdict, f"{verdict.reason}; {note}"))
+        low, high = (RATIOS.index(x) for x in _FLAT)
+        values, sigma = zip(*(_ratio(f[:, low, :, k], f[:, high, :, k]) for f in found), strict=True)
+        fit = extrapolate(N, values, sigma, _FLAT_FORM)
+        prediction = Prediction(f"flatness, {name}", 1.0, _FLAT_FORM, 2 * TOLERANCE, "[ours: losing_dimensions.md]")
+        verdict = judge(prediction, fit.limit, fit.error, fit.p_value)
+        exact = (_FLAT[1] * limit_t + r[k]) / (_FLAT[0] * limit_t + r[k])
+        note = f"at N = {int(N[-1])}: {values[-1]:.4g} +- {sigma[-1]:.2g}; exact score would give {exact:.4g}"
+        rows.append(Row(f"flatness: v/t at {_FLAT[0]:g} over {_FLAT[1]:g} t_cond, {name}", case.label, verdict, note))
+    single = found[-1].transpose(1, 0, 2, 3).reshape(len(RATIOS), -1, len(r))
+    quantile = np.linspace(0.01, 0.99, 99)
+    spread = {ratio: poisson_dirichlet_spread(ratio, 4000, seed) for ratio in RATIOS if ratio < 1}
+    law = np.full((len(RATIOS), 99, len(r)), np.nan)
+    for i, ratio in enumerate(RATIOS):
+        if ratio in spread:
+            # (1 - sum w^2) times the tilted variance, over t = ratio/beta_*
+            tilted = 1 / t_cond[-1] * r / (1 + r / t_cond[-1])
+            law[i] = np.quantile(spread[ratio], quantile)[:, None] * tilted / ratio
+    dims = ("size", "ratio", "subspace")
+    curves = xr.Dataset(
+        {
+            "v": (dims, means, {"long_name": "mean posterior variance over t"}),
+            "v_error": (dims, errors),
+            "limit": (("ratio", "subspace"), limit),
+            "finite_theory": (("size", "subspace"), known),
+            "exact_score": (("ratio", "subspace"), r / (ratios[:, None] * limit_t + r)),
+            "quantiles": (
+                ("ratio", "probability", "subspace"),
+                np.quantile(single, quantile, axis=1).transpose(1, 0, 2),
+            ),
+            "quantiles_theory": (("ratio", "probability", "subspace"), law),
+            "N": ("size", N),
+            "P": ("size", P.astype(float)),
+            "t_cond": ("size", t_cond),
+            "variance": ("subspace", r),
+        },
+        coords={"ratio": ratios, "probability": quantile, "size": np.arange(len(N)), "subspace": np.arange(len(r))},
+    )
+    return rows, curves
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Ratio of two means over (replicas, points) with its error between replicas."""
+    a, b = a.mean(axis=1), b.mean(axis=1)
+    value = a.mean() / b.mean()
+    error = (a - value * b).std(ddof=1) / math.sqrt(len(a)) / b.mean()
+    return float(value), float(error)
+
+
+def poisson_dirichlet_spread(m: float, count: int, seed: int, sticks: int = 2000) -> np.ndarray:
+    r"""Draws of :math:`1-\sum w^2` for Poisson-Dirichlet weights of index m, the condensed weights of a REM at m = t/t_cond.
+
+    Stick breaking: the j-th stick is Beta(1 - m, j m); what 2000 sticks leave counts as dust. The mean is m. Source: [D81].
+
+    >>> spread = poisson_dirichlet_spread(0.3, 4000, 0)
+    >>> bool(abs(spread.mean() - 0.3) < 0.015)
+    True
+    """
+    rng = np.random.default_rng(seed)
+    total, left = np.zeros(count), np.ones(count)
+    for j in range(1, sticks + 1):
+        cut = rng.beta(1 - m, j * m, count)
+        total += np.square(left * cut)
+        left *= 1 - cut
+        if left.max() < 1e-4:
+            break
+    return 1 - total
+
+
+def figure(result: ExperimentResult) -> Any:
+    """v/t against t for every N, its limit and the exact score; and the distribution of single values."""
+    from matplotlib.figure import Figure
+
+    from validation.figures import style
+
+    data = result.curves
+    cases, K = data["case"].values, len(data["subspace"])
+    with style():
+        fig = Figure(figsize=(13, 3.6 * len(cases) + 0.6))
+        axes = fig.subplots(len(cases), K + 1, squeeze=False)
+        for row, label in zip(axes, cases, strict=True):
+            part = data.sel(case=label)
+            sizes = [i for i in part["size"].values if np.isfinite(part["N"].values[i])]
+            for k in range(K):
+                ax = row[k]
+                for j, i in enumerate(sizes):
+                    colour = _colour(j, len(sizes))
+                    point = part.isel(size=i, subspace=k)
+                    x = point["ratio"].values * (1 + 0.012 * (j - len(sizes) / 2))
+                    ax.errorbar(x, point["v"], point["v_error"], fmt="o-", ms=3, lw=0.9, color=colour, capsize=2)
+                    ax.lines[-1].set_label(None)
+                    ax.plot([], [], "o-", color=colour, ms=3, label=f"N = {int(point['N'])}, P = {int(point['P'])}")
+                ax.plot(part["ratio"], part["limit"].isel(subspace=k), "k--", lw=1.8, label="theory, N → ∞ (frozen)")
+                ax.plot(
+                    part["ratio"],
+                    part["exact_score"].isel(subspace=k),
+                    color="0.6",
+                    lw=3,
+                    alpha=0.5,
+                    label="exact score",
+                )
+                last = part["finite_theory"].isel(subspace=k).values[sizes]
+                for j, value in enumerate(last):
+                    ax.plot([RATIOS[0] * 0.75, RATIOS[0] * 0.9], [value] * 2, color=_colour(j, len(sizes)), lw=2)
+                variance = float(part["variance"].values[k])
+                ax.set(xscale="log", xlabel=r"$t/t_\mathrm{cond}$", ylabel=r"$\langle v\rangle/t$")
+                ax.set_title(f"{label}\nvariance r = {variance:g}", fontsize=9)
+                ax.grid(alpha=0.25, lw=0.5)
+            row[0].legend(fontsize=7)
+            ax = row[K]
+            for j, ratio in enumerate((0.1, 0.35, 0.7, 1.5)):
+                point = part.sel(ratio=ratio).isel(subspace=0)
+                ax.plot(
+                    point["quantiles"],
+                    part["probability"],
+                    color=f"C{j}",
+                    lw=1.6,
+                    label=rf"$t={ratio:g}\,t_\mathrm{{cond}}$",
+                )
+                ax.plot(point["quantiles_theory"], part["probability"], color=f"C{j}", lw=1.2, ls="--")
+            ax.set(xlabel=r"$v/t$ of a single point", ylabel="cumulative probability", ylim=(0, 1))
+            ax.set_xscale("symlog", linthresh=0.05, linscale=0.3)
+            ax.set_xlim(-0.002, 10)
+            ax.set_xticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
+            largest = int(part["N"].values[sizes[-1]])
+            ax.set_title(f"single values, first subspace, N = {largest}\n- - Poisson-Dirichlet law, N → ∞", fontsize=9)
+            ax.legend(fontsize=7)
+            ax.grid(alpha=0.25, lw=0.5)
+        fig.suptitle(
+            "Short bars at the left: frozen value at the finite-size edge of the levels, not fitted", fontsize=10
+        )
+    return fig
+
+
+def _colour(j: int, count: int) -> tuple:
+    """The j-th of `count` colours, dark for the largest size."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis_r"](0.15 + 0.8 * j / max(count - 1, 1))

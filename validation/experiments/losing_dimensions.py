@@ -1,0 +1,322 @@
+"""Which dimensions does a small training set lose first? The headline of [AVSP24], in its own setting and with controls.
+
+Linear manifold in N = 30 with subspaces of high and of low variance. In the authors' setting the score is seen on an
+orthonormal frame at the centre of the data; the controls are other probe points, infinitely many training points, data
+with and without a fixed norm, and labels that say which subspace a value belongs to. "Lost" has two meanings, both
+measured: departure from the exact score by a factor 2, and a normalised eigenvalue of noise again (at least `THETA`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from numerics.domain import DomainError
+from theory.subspaces import predicted_singular_values, subspace_collapse_times
+from validation.empirical_score import EmpiricalScore
+from validation.experiments.result import ExperimentResult, provenance, write_atomically
+from validation.samplers import generator
+from validation.score_functions import Empirical
+from validation.subspace_probes import KINDS, BlockData, Probe, exact_probe, probe
+from validation.subspace_verdicts import (
+    CLAIMS,
+    T_SMALL,
+    THETA,
+    VIEWS,
+    Found,
+    claim_rows,
+    claim_shares,
+    heuristic_rows,
+    marginal_grid,
+    time_rows,
+)
+
+__all__ = ["CASES", "PRESETS", "THETA", "Case", "Preset", "figure", "run"]
+
+CLAIM = (
+    "With many training points the score keeps the full manifold gap down to small t, with fewer it loses the "
+    "high-variance subspace first while the low-variance one is kept, with few it loses all [AVSP24]."
+)
+NAMES = ("high", "low", "rest")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A linear manifold: dimensions and variances of the high-variance, the low-variance and the normal directions."""
+
+    label: str
+    dimensions: tuple[int, int, int]
+    variances: tuple[float, float, float]
+    sizes: tuple[int, ...] = (100, 1000, 10_000, 100_000)
+
+
+CASES = (
+    Case("d = 5+5, variances 1 and 0.3²", (5, 5, 20), (1.0, 0.09, 1e-4)),
+    Case("d = 5+5, variances 1 and 0.3", (5, 5, 20), (1.0, 0.3, 1e-4)),
+    Case("d = 2+2, variances 1 and 0.3²", (2, 2, 26), (1.0, 0.09, 1e-4)),
+)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much work: noise levels, and for each P the number of training sets and of probe points a kind."""
+
+    name: str
+    levels: int
+    replicas: Mapping[int, int]
+    points: Mapping[int, int]
+    sizes_beyond_first: tuple[int, ...]
+    exact_points: int
+
+    @property
+    def t(self) -> np.ndarray:
+        return np.logspace(-5, 1, self.levels)
+
+
+PRESETS = {
+    "quick": Preset(
+        "quick",
+        19,
+        {100: 8, 1000: 8, 10_000: 5, 100_000: 3},
+        {100: 16, 1000: 16, 10_000: 4, 100_000: 2},
+        (100, 1000),
+        4,
+    ),
+    "full": Preset(
+        "full",
+        37,
+        {100: 48, 1000: 48, 10_000: 24, 100_000: 8},
+        {100: 24, 1000: 24, 10_000: 8, 100_000: 4},
+        (100, 1000, 10_000, 100_000),
+        16,
+    ),
+}
+
+
+def run(
+    preset: str | Preset = "quick",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    out: str | os.PathLike | None = None,
+    device: str = "cpu",
+    *,
+    cases: Sequence[Case] = CASES,
+    network: Callable[[torch.Tensor, int], Any] | None = None,
+) -> ExperimentResult:
+    """Probe empirical scores of many training sets, and compare with the three levels of theory and with the claims.
+
+    Parameters
+    ----------
+    preset : "quick" (about a minute; P up to 1000 beyond the first case), "full" (some 15 minutes) or a `Preset`
+    seed : int; progress : callable (training sets probed, of all); device : torch device
+    out : folder, optional
+        losing_dimensions.csv (verdicts), losing_dimensions_times.csv (all times), .nc and figures are written there.
+    cases : what is probed
+    network : callable (X (P, N), seed) -> score, optional
+        A score trained on X (anything `validation.score_functions.as_score` takes); then the frame at the centre is
+        measured on it too, for the first training set of each P, and fills the middle panels of the figure.
+
+    Returns
+    -------
+    ExperimentResult
+        Rows: participation and condensation at the centre against the authors' heuristic and against the exact finite-P
+        theory, departure times against the frozen spectrum, and each claim as the share of training sets that show it.
+
+    Raises
+    ------
+    DomainError : unknown preset, unwritable `out`
+    """
+    if isinstance(preset, str) and preset not in PRESETS:
+        raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
+    preset = PRESETS[preset] if isinstance(preset, str) else preset
+    started = time.perf_counter()
+    jobs = [
+        (case, normalised, P)
+        for case in cases
+        for normalised in (False, True)
+        for P in case.sizes
+        if P in preset.replicas and (case is cases[0] or P in preset.sizes_beyond_first)
+    ]
+    total, done = sum(preset.replicas[P] for *_, P in jobs), 0
+    rows, curves, times = [], {}, []
+    controls: dict[tuple[str, bool], Probe] = {}
+    shares: dict[tuple[str, bool], dict[int, Any]] = defaultdict(dict)
+    for case, normalised, P in jobs:
+        data = BlockData(case.dimensions, case.variances, normalised)
+        key = (case.label, normalised)
+        if key not in controls:
+            controls[key] = exact_probe(data, preset.t, points=preset.exact_points, seed=(seed, 7))
+        found = []
+        for replica in range(preset.replicas[P]):
+            found.append(_one(data, P, preset, (seed, P, replica), device))
+            done += 1
+            if progress:
+                progress(done, total)
+        trained = None if network is None else _network(network, data, P, preset, seed, device)
+        rows += heuristic_rows(case.label, data, P, preset.t, found)
+        rows += time_rows(case.label, data, P, preset.t, found, controls[key], times)
+        shares[key][P] = (len(found), claim_shares(preset.t, [f.probe for f in found]))
+        curves[(*key, P)] = _curves(data, P, preset, found, trained)
+    for (label, normalised), by_size in shares.items():
+        rows += claim_rows(label, normalised, preset.t, by_size, controls[(label, normalised)])
+    result = ExperimentResult(
+        "losing_dimensions",
+        CLAIM,
+        rows,
+        _dataset(curves, controls, preset),
+        provenance(
+            command=f"validation.experiments.losing_dimensions.run(preset={preset.name!r}, seed={seed}, device={device!r})",
+            preset={"name": preset.name, "levels": preset.levels, "replicas": dict(preset.replicas)},
+            seed=seed,
+            threshold=THETA,
+            t_small=T_SMALL,
+            seconds=round(time.perf_counter() - started, 1),
+        ),
+    )
+    if out is not None:
+        _save(result, times, Path(out))
+    return result
+
+
+def _one(data: BlockData, P: int, preset: Preset, seed: tuple[int, ...], device: str) -> Found:
+    X = data.sample(P, (*seed, 0), device)
+    face = Empirical(EmpiricalScore(X, device=device, dtype="float64"))
+    seen = probe(face, data, preset.t, points=preset.points[P], seed=seed, X=X, device=device)
+    predicted = subspace_collapse_times(data.model, P, data.N, level="gaussian-rem", normalised=data.normalised)
+    axes = torch.eye(data.N, dtype=torch.float64, device=device)
+    squares, weights = [], []
+    noise = generator(data.N, (*seed, 9), device).rows(min(64, P))
+    for k, block in enumerate(data.blocks[:2]):
+        t = float(predicted[k])
+        at = 1 / face.participation(math.sqrt(t) * axes[block], t)
+        squares.append(float(at.mean()))
+        own = np.arange(len(noise))
+        part = X[:, block].contiguous()
+        engine = EmpiricalScore(part, device=device, dtype="float64")
+        grid = np.exp(marginal_grid(data, P, k))
+        profile = engine.noisy_profile(part[: len(own)], noise[:, block].contiguous(), grid, own=own)
+        weights.append(np.exp(np.asarray(profile["own_log_weight"].cpu())).mean(axis=1))
+    return Found(seen, np.array(squares), np.array(weights))
+
+
+def _network(network: Callable, data: BlockData, P: int, preset: Preset, seed: int, device: str) -> Probe:
+    X = data.sample(P, (seed, P, 0, 0), device)
+    return probe(network(X, seed), data, preset.t, points=preset.points[P], seed=(seed, P, 0), X=X, device=device)
+
+
+# --- curves and files -------------------------------------------------------------------------------------------------
+
+
+def _curves(data: BlockData, P: int, preset: Preset, found: Sequence[Found], trained: Probe | None) -> xr.Dataset:
+    probes = [f.probe for f in found]
+    out: dict[str, Any] = {}
+
+    def add(name: str, values: np.ndarray, dims: tuple[str, ...]) -> None:
+        out[name] = (dims, values.mean(axis=0))
+        spread = (
+            values.std(axis=0, ddof=1) / math.sqrt(len(values))
+            if len(values) > 1
+            else np.full(values.shape[1:], np.nan)
+        )
+        out[f"{name}_error"] = (dims, spread)
+
+    for name, read in {"frame": lambda p: p.frame, "symmetric": lambda p: p.symmetric}.items():
+        add(name, np.array([read(p) / read(p).max(axis=1, keepdims=True) for p in probes]), ("t", "direction"))
+    add("column", np.array([VIEWS["plain frame at the centre"](p) for p in probes]), ("t", "subspace"))
+    add("symmetric_column", np.array([p.symmetric_column for p in probes]), ("t", "subspace"))
+    add("squares", np.array([p.squares for p in probes]), ("t", "subspace"))
+    by_kind = {
+        "value": (lambda p, kind: p.value[kind].mean(axis=1), ("t", "subspace")),
+        "eigenvalue": (lambda p, kind: p.eigenvalues[kind].mean(axis=1), ("t", "direction")),
+        "squares_at": (lambda p, kind: (1 / p.participation[kind]).mean(axis=1), ("t",)),
+    }
+    for name, (read, dims) in by_kind.items():
+        stacked = np.array([[read(p, kind) for kind in KINDS] for p in probes])
+        add(name, stacked, ("kind", *dims))
+    medians = [np.median(np.concatenate([p.value[kind] for p in probes], axis=1), axis=1) for kind in KINDS]
+    out["value_median"] = (("kind", "t", "subspace"), np.array(medians))
+    heuristic = predicted_singular_values(data.model, P, data.N, preset.t, normalised=data.normalised)
+    out["heuristic"] = (("t", "subspace"), heuristic)
+    levels = [
+        subspace_collapse_times(
+            data.model, P, data.N, level=level, normalised=data.normalised and level == "gaussian-rem"
+        )
+        for level in ("gaussian-rem", "marginal", "frozen")
+    ]
+    out["claim_share"] = (("claim", "view"), np.array(list(claim_shares(preset.t, probes).values())))
+    out["predicted_time"] = (("level", "subspace"), np.array(levels))
+    if trained is not None:
+        out["network_frame"] = (("t", "direction"), trained.frame / trained.frame.max(axis=1, keepdims=True))
+        out["network_value"] = (("kind", "t", "subspace"), np.array([trained.value[k].mean(axis=1) for k in KINDS]))
+    return xr.Dataset(out)
+
+
+def _dataset(curves: Mapping[tuple, xr.Dataset], controls: Mapping[tuple, Probe], preset: Preset) -> xr.Dataset:
+    """One labelled array a quantity, NaN where a preset leaves a size out."""
+    sizes = sorted({key[2] for key in curves})
+    by_case = []
+    labels = list(dict.fromkeys(key[0] for key in curves))
+    for label in labels:
+        by_norm = []
+        for normalised in (False, True):
+            mine = {key[2]: part for key, part in curves.items() if key[:2] == (label, normalised)}
+            part = xr.concat(list(mine.values()), xr.DataArray(list(mine), dims="P", name="P"), join="outer")
+            control = controls[(label, normalised)]
+            part["exact_column"] = (("t", "subspace"), VIEWS["plain frame at the centre"](control))
+            part["exact_symmetric_column"] = (("t", "subspace"), control.symmetric_column)
+            part["exact_frame"] = (("t", "direction"), control.frame / control.frame.max(axis=1, keepdims=True))
+            exact = [control.value[kind if kind != "training" else "fresh"].mean(axis=1) for kind in KINDS]
+            part["exact_value"] = (("kind", "t", "subspace"), np.array(exact))
+            by_norm.append(part.reindex(P=sizes))
+        by_case.append(xr.concat(by_norm, xr.DataArray([False, True], dims="normalised", name="normalised")))
+    data = xr.concat(by_case, xr.DataArray(labels, dims="case", name="case"))
+    return data.assign_coords(
+        t=preset.t,
+        kind=list(KINDS),
+        subspace=list(NAMES),
+        level=["gaussian-rem", "marginal", "frozen"],
+        claim=list(CLAIMS),
+        view=list(VIEWS),
+    )
+
+
+def figure(result: ExperimentResult) -> Any:
+    """The authors' setting and the controls for the first case, free norm; see `validation.subspace_figures`."""
+    from validation.subspace_figures import spectra_figure
+
+    return spectra_figure(result.curves, case=str(result.curves["case"].values[0]), normalised=False)
+
+
+def _save(result: ExperimentResult, times: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    from validation.subspace_figures import phase_figure, spectra_figure, times_figure
+
+    first = str(result.curves["case"].values[0])
+    pages = {
+        "losing_dimensions": figure(result),
+        "losing_dimensions_fixed_norm": spectra_figure(result.curves, case=first, normalised=True),
+        "losing_dimensions_times": times_figure(times),
+        "losing_dimensions_phases": phase_figure(),
+    }
+    for name, page in pages.items():
+        image = io.BytesIO()
+        page.savefig(image, format="png", dpi=130)
+        write_atomically(folder / f"{name}.png", image.getvalue())
+    result.to_csv(folder / "losing_dimensions.csv")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(times[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in times)
+    write_atomically(folder / "losing_dimensions_times.csv", table.getvalue().encode())
+    write_atomically(folder / "losing_dimensions.nc", bytes(result.to_dataset().to_netcdf(engine="h5netcdf")))

@@ -1,0 +1,42 @@
+"""Do the times of the replica theory hold on nonlinear hidden manifolds? The experiment of `linear_times`, for tanh and relu.
+
+No theory of the finite-N drift exists for these models, so that the whole drift is fitted: two powers of 1/N where the
+weight of one point is weighed against all others, and log N/N with 1/N for the optimum, which is an extreme value.
+"""
+
+from __future__ import annotations
+
+from theory import HiddenManifold
+from validation.experiments import linear_times
+from validation.experiments.linear_times import Case, Preset, Study, figure
+from validation.experiments.result import ExperimentResult
+from validation.extrapolation import Form
+
+__all__ = ["CASES", "NONLINEAR", "PRESETS", "figure", "run"]
+
+CASES = (
+    Case("tanh, alpha_D=0.5, alpha=0.2", HiddenManifold(0.5, "tanh"), 0.2, 0.87, (26, 30, 36, 42, 48, 54)),
+    Case("relu, alpha_D=0.5, alpha=0.2", HiddenManifold(0.5, "relu"), 0.2, 0.74, (26, 30, 36, 42, 48, 54)),
+    Case("tanh, alpha_D=0.25, alpha=0.15", HiddenManifold(0.25, "tanh"), 0.15, 0.98, (32, 40, 48, 56, 64, 72)),
+    Case("relu, alpha_D=0.25, alpha=0.15", HiddenManifold(0.25, "relu"), 0.15, 0.84, (32, 40, 48, 56, 64, 72)),
+)
+NONLINEAR = Study(
+    "nonlinear_times",
+    "The collapse, onset and generalization times and the basin radius of the replica theory are the large-N limits of what "
+    "the empirical score of a nonlinear hidden manifold does.",
+    CASES,
+    {
+        "collapse": Form(("1/N", "1/N^2")),
+        "onset": Form(("1/N", "1/N^2")),
+        "basin": Form(("1/N", "1/N^2")),
+        "generalization": Form(("1/N", "log N/N")),
+    },
+    None,
+)
+PRESETS = {"quick": Preset("quick", 5, 1.5e6, 1.5e8), "full": Preset("full", 6, 1.2e7, 4e9)}
+
+
+def run(preset="quick", seed=0, progress=None, out=None, device="cpu", **options) -> ExperimentResult:
+    """As `validation.experiments.linear_times.run`, for the cases of this study."""
+    preset = PRESETS.get(preset, preset) if isinstance(preset, str) else preset
+    return linear_times.run(preset, seed, progress, out, device, study=NONLINEAR, **options)

@@ -105,10 +105,20 @@ class Channel:
         arrays = [np.ascontiguousarray(a, dtype=np.float64) for a in (q, slope, sigma, V, beta, delta)]
         out = np.empty((arrays[0].size, 8))
         if self.shape is not None:
-            _linear_batch(*arrays, mode, self.rule.array(self.continuous), self.parity, self.shape, GL_NODES, GL_WEIGHTS, out)
+            _linear_batch(
+                *arrays, mode, self.rule.array(self.continuous), self.parity, self.shape, GL_NODES, GL_WEIGHTS, out
+            )
         else:
             _smooth_batch(
-                *arrays, mode, self.rule.array(self.continuous), self.parity, self.special, self.table.arrays, GL_NODES, GL_WEIGHTS, out
+                *arrays,
+                mode,
+                self.rule.array(self.continuous),
+                self.parity,
+                self.special,
+                self.table.arrays,
+                GL_NODES,
+                GL_WEIGHTS,
+                out,
             )
             if mode == MATCHED:
                 out[:, 3] = out[:, 1]

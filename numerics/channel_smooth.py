@@ -25,38 +25,35 @@ MOST = 200000.0  # inner nodes; reached only by iterates far from a saddle, or w
 MANY = 800  # more uniform nodes than this in one dimension, and another rule is cheaper
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _exponents(x, beta, s, log_w, first, last, out):
-    """``out = log_w - beta (x-s)^2 / 2`` on ``[first, last)``; returns the largest."""
+@njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "nnan", "reassoc"})
+def _exponents(x, beta, s, log_w, n, out):
+    """``out = log_w - beta (x-s)^2 / 2``; returns the largest. Indices are plain, or the loop would not vectorise."""
     top = -np.inf
-    for j in range(first, last):
+    half = 0.5 * beta
+    for j in range(n):
         d = x - s[j]
-        e = log_w[j] - 0.5 * beta * d * d
-        out[j - first] = e
+        e = log_w[j] - half * d * d
+        out[j] = e
         top = max(top, e)
     return top
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
-def _sums(x, s, y, first, n, p):
+def _sums(x, s, y, n, p):
     s0 = s1 = s2 = d1 = d2 = c = 0.0
     for j in range(n):
         w = p[j]
-        v = y[first + j]
-        d = x - s[first + j]
+        v = y[j]
+        d = x - s[j]
+        wv = w * v
+        wd = w * d
         s0 += w
-        s1 += w * v
-        s2 += w * v * v
-        d1 += w * d
-        d2 += w * d * d
-        c += w * v * d
+        s1 += wv
+        s2 += wv * v
+        d1 += wd
+        d2 += wd * d
+        c += wv * d
     return s0, s1, s2, d1, d2, c
-
-
-@njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _shift(e, n, top):
-    for j in range(n):
-        e[j] -= top
 
 
 @njit(cache=True, error_model="numpy")
@@ -112,32 +109,7 @@ def _windows(x, beta, s, runs, slack, spans):
 
 
 @njit(cache=True, error_model="numpy")
-def _inner(x, beta, s, log_w, y, n, runs, slack, spans, e, p, scale, bits, out):
-    """Log of the inner integral, mean and variance of ``y``, mean square and variance of ``x - s``, covariance; returns the exps."""
-    if n <= 96:
-        spans[0, 0], spans[0, 1] = 0, n
-        count = 1
-    else:
-        count = _windows(x, beta, s, runs, slack, spans)
-    top = -np.inf
-    offset = 0
-    for c in range(count):
-        top = max(top, _exponents(x, beta, s, log_w, spans[c, 0], spans[c, 1], e[offset:]))
-        offset += spans[c, 1] - spans[c, 0]
-    _shift(e, offset, top)
-    exp_block(e, offset, p, scale, bits)
-    s0 = s1 = s2 = d1 = d2 = c0 = 0.0
-    used = 0
-    for c in range(count):
-        m = spans[c, 1] - spans[c, 0]
-        a0, a1, a2, b1, b2, c1 = _sums(x, s, y, spans[c, 0], m, p[used:])
-        s0 += a0
-        s1 += a1
-        s2 += a2
-        d1 += b1
-        d2 += b2
-        c0 += c1
-        used += m
+def _posterior(top, s0, s1, s2, d1, d2, c0, out):
     mean = s1 / s0
     gap = d1 / s0
     out[0] = top + np.log(s0)
@@ -146,6 +118,39 @@ def _inner(x, beta, s, log_w, y, n, runs, slack, spans, e, p, scale, bits, out):
     out[3] = d2 / s0
     out[4] = out[3] - gap * gap
     out[5] = c0 / s0 - mean * gap
+
+
+@njit(cache=True, error_model="numpy")
+def _inner(x, beta, s, log_w, y, n, runs, slack, spans, e, p, scale, bits, out):
+    """Log of the inner integral, mean and variance of ``y``, of ``d = x - s`` mean square, variance, covariance with `y`."""
+    if n <= 96:
+        top = _exponents(x, beta, s, log_w, n, e)
+        exp_block(e, n, top, p, scale, bits)
+        s0, s1, s2, d1, d2, c0 = _sums(x, s, y, n, p)
+        _posterior(top, s0, s1, s2, d1, d2, c0, out)
+        return n
+    count = _windows(x, beta, s, runs, slack, spans)
+    top = -np.inf
+    offset = 0
+    for c in range(count):
+        i, j = spans[c, 0], spans[c, 1]
+        top = max(top, _exponents(x, beta, s[i:j], log_w[i:j], j - i, e[offset:]))
+        offset += j - i
+    exp_block(e, offset, top, p, scale, bits)
+    s0 = s1 = s2 = d1 = d2 = c0 = 0.0
+    used = 0
+    for c in range(count):
+        i, j = spans[c, 0], spans[c, 1]
+        m = j - i
+        a0, a1, a2, b1, b2, c1 = _sums(x, s[i:j], y[i:j], m, p[used:])
+        s0 += a0
+        s1 += a1
+        s2 += a2
+        d1 += b1
+        d2 += b2
+        c0 += c1
+        used += m
+    _posterior(top, s0, s1, s2, d1, d2, c0, out)
     return offset
 
 
@@ -163,20 +168,24 @@ def _bounds(edges, slope_max, slope_min, curvature_max, a, b):
 
 
 @njit(cache=True, error_model="numpy")
-def _inner_nodes(omega, V, beta, reach, fine, length, edges, slope_max, slope_min, curvature_max, breaks, gl_nodes, gl_weights):
+def _inner_nodes(
+    omega, V, beta, reach, fine, length, edges, slope_max, slope_min, curvature_max, breaks, gl_nodes, gl_weights
+):
     """Nodes ``h`` and weights of the inner integral: trapezoidal, or Gauss-Legendre panels cut at breakpoints."""
     root = np.sqrt(V)
     a, b = omega - reach * root, omega + reach * root
     big, small, bend = _bounds(edges, slope_max, slope_min, curvature_max, a, b)
     width = 1.0 / np.sqrt(1.0 / V + beta * big * big + np.sqrt(beta) * bend)
-    width = min(width, 0.22 * length)  # the integrand is singular where s is, at a distance of about `length` from the axis
+    width = min(
+        width, 0.22 * length
+    )  # the integrand is singular where s is, at a distance of about `length` from the axis
     width = max(width, (b - a) / (fine * MOST))
     cuts = edges[(breaks == 1) & (edges > a) & (edges < b)]
     if cuts.size == 0:
         h, w = uniform_mesh(a, b, fine * width)
     else:
         h, w = graded_mesh(a, b, cuts, 4.0 * fine * width, np.inf, 4.0 * fine * width, gl_nodes, gl_weights)
-    return h, w, big, small, bend
+    return h, w, small, bend
 
 
 @njit(cache=True, error_model="numpy")
@@ -211,28 +220,35 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
         centre = slope * om
         # only iterates far from any saddle have a teacher this far outside the student's prior
         reach = min(REACH * max(1.0, root_s / root_V) + abs(centre - om) / root_V, 12.0 * REACH)
-        h, w_h, big, small, bend = _inner_nodes(
+        h, w_h, small, bend = _inner_nodes(
             om, V, beta, reach, fine, length, edges, slope_max, slope_min, curvature_max, breaks, gl_nodes, gl_weights
         )
         n = h.size
-        s = np.empty(n)
-        y = np.empty(n)
-        log_w = np.empty(n)
+        padded = (n + 15) // 16 * 16  # whole vectors: the remainder of a vectorised loop would cost as much again
+        s = np.empty(padded)
+        y = np.zeros(padded)
+        log_w = np.full(padded, -1e300)
         table_values(edges, coefficients, h, n, s)
+        s[n:] = s[n - 1]
+        last_w, log_last = 0.0, 0.0
         for j in range(n):
+            if w_h[j] != last_w:
+                last_w, log_last = w_h[j], np.log(w_h[j] / root_V) - HALF_LOG_2PI
             y[j] = (h[j] - om) / root_V
-            log_w[j] = np.log(w_h[j] / root_V) - 0.5 * y[j] * y[j] - HALF_LOG_2PI
+            log_w[j] = log_last - 0.5 * y[j] * y[j]
+        if padded <= 96:
+            n = padded
         runs = _runs(s, n)
         spans = np.empty((runs.size, 2), dtype=np.int64)
         e, p, scale = np.empty(n + 8), np.empty(n + 8), np.empty(n + 8)
         bits = scale.view(np.int64)
         slack = 40.0 + 0.5 * reach * reach
         # a turning point or break in the window: two or more levels compete
-        bent = ((special > h[0]) & (special < h[n - 1])).any()
+        bent = ((special > h[0]) & (special < h[h.size - 1])).any()
         if mode == MATCHED:
             # x ranges over what s(h) + noise reaches within REACH standard deviations of (h, noise) together
             x_low, x_high = np.inf, -np.inf
-            for j in range(n):
+            for j in range(h.size):
                 rest = REACH * REACH - y[j] * y[j]
                 if rest >= 0.0:
                     x_low = min(x_low, s[j] - d * np.sqrt(rest))
@@ -246,7 +262,7 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
             else:
                 # levels s at turning points and breaks are where the law of x has features; away from them it is smooth
                 # on the scale sqrt(delta + V s'^2) with s'^2 = 2 |s''| d at distance d from such a level
-                inside = special[(special > h[0]) & (special < h[n - 1])]
+                inside = special[(special > h[0]) & (special < h[h.size - 1])]
                 levels = np.empty(inside.size)
                 table_values(edges, coefficients, inside, inside.size, levels)
                 x, w_x = graded_mesh(

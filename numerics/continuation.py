@@ -291,7 +291,9 @@ def _first_guess(a, b, fa, fb, sa, sb):
         t = -fa / (fb - fa)
         h = fb - fa
         hermite = (
-            a * (1 + 2 * t) * (1 - t) ** 2 + b * t * t * (3 - 2 * t) + h * (t * (1 - t) ** 2 / sa + t * t * (t - 1) / sb)
+            a * (1 + 2 * t) * (1 - t) ** 2
+            + b * t * t * (3 - 2 * t)
+            + h * (t * (1 - t) ** 2 / sa + t * t * (t - 1) / sb)
         )
     good = np.isfinite(hermite) & (hermite > a) & (hermite < b) & (sa < 0) & (sb < 0)
     return np.where(good, hermite, chord)

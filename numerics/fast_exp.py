@@ -24,14 +24,14 @@ C8, C9, C10, C11, C12 = 1 / 40320, 1 / 362880, 1 / 3628800, 1 / 39916800, 1 / 47
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-def exp_block(x, n, out, scale, scale_bits):
-    """``out[:n] = exp(x[:n])`` for ``-inf <= x <= 700``; ``scale_bits`` is ``scale.view(int64)``, both work arrays.
+def exp_block(x, n, shift, out, scale, scale_bits):
+    """``out[:n] = exp(x[:n] - shift)`` for ``x - shift <= 700``; ``scale_bits`` is ``scale.view(int64)``, both work arrays.
 
     Arguments below -700 give ``exp(-700)``, that is 1e-304. No return value; no check (a compiled inner loop).
     Source: [ours: the classic Cody-Waite reduction].
     """
     for j in range(n):
-        e = max(x[j], FLOOR)
+        e = max(x[j] - shift, FLOOR)
         shifted = e * LOG2E + MAGIC
         scale[j] = shifted
         k = shifted - MAGIC
@@ -61,5 +61,5 @@ def exp_array(x):
     """
     x = np.ascontiguousarray(x, dtype=np.float64)
     out, scale = np.empty_like(x), np.empty_like(x)
-    exp_block(x, x.size, out, scale, scale.view(np.int64))
+    exp_block(x, x.size, 0.0, out, scale, scale.view(np.int64))
     return out

@@ -83,7 +83,9 @@ class FixedPoint:
             step = damp[active, None] * r[active]
             if depth:
                 mix = np.flatnonzero((kept[active] > 0) & (iterations[active] > self.plain))
-                step[mix] -= self._correction(r[active[mix]], history_y[active[mix]], history_r[active[mix]], kept[active[mix]], damp[active[mix]])
+                step[mix] -= self._correction(
+                    r[active[mix]], history_y[active[mix]], history_r[active[mix]], kept[active[mix]], damp[active[mix]]
+                )
             step = np.clip(step, -self.trust, self.trust)
             new = y[active] + step
             F, by = function(new, active)
@@ -165,7 +167,9 @@ class StableFixedPoint:
             r[active] = F[:, 0] - y[active]
             residual[active] = np.where(np.isfinite(r[active]), np.abs(r[active]), np.inf)
             iterations[active] += 1
-            a = active[(residual[active] > self.tolerance) & np.isfinite(residual[active]) & (iterations[active] < self.limit)]
+            a = active[
+                (residual[active] > self.tolerance) & np.isfinite(residual[active]) & (iterations[active] < self.limit)
+            ]
             if a.size == 0:
                 break
             up = a[r[a] > 0]
@@ -192,7 +196,9 @@ class StableFixedPoint:
             moved = np.abs(new - y[a])
             growth[a] = np.where(
                 bracketed,
-                np.where(moved < 0.5 * np.abs(last_y[a] - y[a]), 0.0, np.where(stalled, 0.0, np.minimum(growth[a], 3) + 1)),
+                np.where(
+                    moved < 0.5 * np.abs(last_y[a] - y[a]), 0.0, np.where(stalled, 0.0, np.minimum(growth[a], 3) + 1)
+                ),
                 np.where(along, growth[a], 2 * np.maximum(growth[a], 1.0)),
             )
             last_y[a], last_r[a] = y[a], r[a]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numba import njit
@@ -21,7 +22,9 @@ __all__ = ["Table", "table_slopes", "table_values", "tabulate"]
 DEGREE = 15
 _NODES = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))
 _TO_CHEBYSHEV = np.linalg.inv(np.polynomial.chebyshev.chebvander(_NODES, DEGREE))
-_TO_POWER = np.array([np.pad(np.polynomial.chebyshev.cheb2poly(row), (0, DEGREE + 1))[: DEGREE + 1] for row in np.eye(DEGREE + 1)]).T
+_TO_POWER = np.array(
+    [np.pad(np.polynomial.chebyshev.cheb2poly(row), (0, DEGREE + 1))[: DEGREE + 1] for row in np.eye(DEGREE + 1)]
+).T
 _CHECK = np.linspace(-1, 1, 41)
 
 
@@ -117,10 +120,10 @@ def tabulate(
     breakpoints = sorted(b for b in breakpoints if -radius < b < radius)
     limits = [-radius, *breakpoints, radius]
     pending = []
-    for a, b in zip(limits[:-1], limits[1:], strict=True):
+    for a, b in pairwise(limits):
         count = max(1, int(np.ceil((b - a) / widest)))
         grid = np.linspace(a, b, count + 1)
-        pending.extend(zip(grid[:-1], grid[1:], strict=True))
+        pending.extend(pairwise(grid))
     done = []
     worst = 0.0
     while pending:
@@ -168,7 +171,9 @@ def _evaluate(function, h, name):
     if values.shape == ():
         values = np.full(h.size, float(values))
     if values.shape != (h.size,) or not np.isfinite(values).all():
-        raise DomainError(name, "a function with NaN, infinite or misshapen values", f"finite on |h| <= {abs(h).max():.3g}")
+        raise DomainError(
+            name, "a function with NaN, infinite or misshapen values", f"finite on |h| <= {abs(h).max():.3g}"
+        )
     return values.reshape(h.shape)
 
 

@@ -6,6 +6,8 @@ trapezoidal rule in (omega, x), doubled until the digits asked for stand still.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from mpmath import mp, mpf
 from mpmath.calculus.quadrature import GaussLegendre
 
@@ -27,7 +29,7 @@ def _panels(a, b, cuts, widest):
     if mp.prec not in _RULES:
         _RULES[mp.prec] = GaussLegendre(mp).calc_nodes(4, mp.prec)
     marks = [a, *sorted(mpf(c) for c in cuts if a < c < b), b]
-    for left, right in zip(marks[:-1], marks[1:], strict=True):
+    for left, right in pairwise(marks):
         count = int(mp.ceil((right - left) / widest))
         for i in range(count):
             low, high = left + (right - left) * i / count, left + (right - left) * (i + 1) / count

@@ -44,7 +44,9 @@ def test_an_undeclared_kink_is_an_error():
 
 
 @pytest.mark.parametrize("name", PIECEWISE)
-@pytest.mark.parametrize(("x", "omega", "V", "t"), [(0.3, 0.1, 0.5, 0.2), (-0.7, 1.2, 0.3, 0.05), (2.0, -1.5, 0.9, 1e-2)])
+@pytest.mark.parametrize(
+    ("x", "omega", "V", "t"), [(0.3, 0.1, 0.5, 0.2), (-0.7, 1.2, 0.3, 0.05), (2.0, -1.5, 0.9, 1e-2)]
+)
 def test_erf_forms_against_mpmath_quadrature(name, x, omega, V, t):
     got = np.empty(6)
     linear_inner(x, omega, V, 1 / t, np.array(activation(name).pieces), got)

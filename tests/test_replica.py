@@ -67,12 +67,11 @@ def test_nishimori_reduction_is_derived(K):
     V, m, q = (act.overlaps[x].subs(line) for x in (replica.v, replica.m, replica.q))
     assert sp.simplify(m - q) == 0
     assert sp.simplify(q + V - total) == 0
-    numbers = dict(zip(act.weights + act.variances + (c_hat,), sp.Rational(1, 7) * sp.Matrix([2, 5, 9, 3, 4]), strict=False))
-    assert sp.simplify((act.sigma.subs(line) - V).subs(numbers)).is_zero or K == 2
     if K == 1:
-        assert sp.simplify(act.sigma.subs(line) - V * total / total) in (0, sp.simplify(act.sigma.subs(line) - V))
+        assert sp.simplify((act.sigma.subs(line) - V).subs(act.weights[0], 1)) == 0
     closed = sum(
-        f * (c_hat * s / (1 + c_hat * s) - sp.log(1 + c_hat * s)) / 2 for f, s in zip(act.weights, act.variances, strict=True)
+        f * (c_hat * s / (1 + c_hat * s) - sp.log(1 + c_hat * s)) / 2
+        for f, s in zip(act.weights, act.variances, strict=True)
     )
     assert sp.simplify(act.nishimori_entropic - closed) == 0
 
@@ -127,7 +126,7 @@ def test_identity_g_and_slope_are_marchenko_pastur(b, d, a):
     # order parameters on the linear saddle: c_hat = m_hat = 1/(alpha_D (1/b + V))
     assert s.c_hat == pytest.approx(1 / (a * (1 / b + float(s.V))), rel=1e-10)
     assert s.m == pytest.approx(float(s.V * s.m_hat), rel=1e-10)
-    assert s.Q == pytest.approx(float(s.q + s.V), rel=1e-12)
+    assert pytest.approx(float(s.q + s.V), rel=1e-12) == s.Q
 
 
 def test_latent_variances_reduce_and_follow_the_generalised_law():
@@ -149,7 +148,7 @@ def test_latent_variances_reduce_and_follow_the_generalised_law():
 NAMES = [n for n in ACTIVATIONS if n != "quadratic"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in ("sin", "abs") else n for n in NAMES])
 def test_nishimori_identities(name):
     """beta g' = -1/2 and m = q, Q = 1, from the mismatched saddle's three unknowns."""
     t = 0.4
@@ -214,7 +213,7 @@ def test_relu_times_and_where_the_first_quoted_ones_came_from():
     assert float(np.exp(e.log_time("onset", 0.2).value)) == pytest.approx(1.1041590399, rel=1e-9)
     alpha, Q = gauss_hermite_relu(0.503548, 31, 31, 21)
     assert alpha == pytest.approx(0.2, abs=5e-7)
-    assert Q == pytest.approx(0.99873, abs=1e-5)
+    assert pytest.approx(0.99873, abs=1e-5) == Q
     finer, Q_finer = gauss_hermite_relu(0.503548, 61, 61, 21)
     exact = float(e.critical_alpha("collapse", np.log(0.503548)).value)
     assert abs(finer - exact) < 0.5 * abs(alpha - exact)
@@ -251,7 +250,10 @@ def gauss_hermite_relu(t, n_eta, n_u, n_n):
     return -0.5 - g, q + V
 
 
-@pytest.mark.parametrize("name", ["tanh", "relu", "sign", "abs"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu", *(pytest.param(n, marks=SLOW) for n in ("sign", "abs", "sin"))])
 def test_times_are_ordered_and_inverse_to_alpha(name):
     e = engine(name)
     logs = {}
@@ -285,6 +287,7 @@ def test_even_activation_has_a_trivial_saddle_and_the_dominant_one_is_reported()
     assert high.m == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_no_time_beyond_the_threshold_of_sign():
     model = HiddenManifold(0.5, "sign")
     threshold = discrete_threshold(model)
@@ -312,7 +315,10 @@ def test_basins_and_free_energy():
 # --- limits -------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "a"), [("tanh", 0.3), ("erf", 0.3), ("tanh", 0.7), ("relu", 0.3)])
+@pytest.mark.parametrize(
+    ("name", "a"),
+    [("tanh", 0.3), ("tanh", 0.7), *(pytest.param(n, 0.3, marks=SLOW) for n in ("erf", "relu"))],
+)
 def test_small_noise_constant(name, a):
     """alpha(t) + (alpha_D/2) log t tends to (alpha_D/2) log C: as t for smooth functions, as sqrt(t) for a kink."""
     model = HiddenManifold(a, name)
@@ -341,7 +347,9 @@ def test_sign_threshold_is_the_limit_of_collapse(a):
 
 
 def test_gaussian_equivalence_is_exact_for_identity_and_fails_at_small_t():
-    assert gaussian_equivalent(HiddenManifold(0.5, "identity")).time("onset", 0.2) == pytest.approx(3.15259830884, rel=1e-9)
+    assert gaussian_equivalent(HiddenManifold(0.5, "identity")).time("onset", 0.2) == pytest.approx(
+        3.15259830884, rel=1e-9
+    )
     model = HiddenManifold(0.5, "tanh")
     twin = gaussian_equivalent(model)
     assert twin.mean_variance == pytest.approx(model.mean_variance, rel=1e-10)
@@ -374,5 +382,7 @@ def test_bad_arguments(call, message):
 def test_matched_saddle_is_one_number():
     """The Nishimori solve of one unknown and the mismatched solve of three meet."""
     e = engine("erf")
-    one, three = (e.saddles(np.array([3.0]), np.array([1 / 3.0]), np.array([0.5]), mode=mode) for mode in (MATCHED, NOISY))
+    one, three = (
+        e.saddles(np.array([3.0]), np.array([1 / 3.0]), np.array([0.5]), mode=mode) for mode in (MATCHED, NOISY)
+    )
     assert three.V[0] == pytest.approx(one.V[0], rel=1e-8)

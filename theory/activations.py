@@ -144,14 +144,18 @@ def activation(value: Any, *, slope: Callable | None = None, breakpoints: Any = 
             raise DomainError("activation", value, "a sympy expression in exactly one symbol")
         return _from_expression(str(value), value.xreplace({symbols.pop(): h}))
     if callable(value):
-        return _from_callable(value, slope, tuple(map(float, np.atleast_1d(finite("breakpoints", breakpoints)).ravel())))
+        return _from_callable(
+            value, slope, tuple(map(float, np.atleast_1d(finite("breakpoints", breakpoints)).ravel()))
+        )
     raise DomainError("activation", value, "a name, a sympy expression in one symbol, or a callable")
 
 
 @cache
 def _from_expression(name: str, expression: sp.Expr) -> Activation:
     function = _vectorised(expression)
-    derivative = sp.diff(expression.rewrite(sp.Piecewise) if expression.has(sp.sign, sp.Abs, sp.Max, sp.Min) else expression, h)
+    derivative = sp.diff(
+        expression.rewrite(sp.Piecewise) if expression.has(sp.sign, sp.Abs, sp.Max, sp.Min) else expression, h
+    )
     return Activation(name, expression, function, _vectorised(derivative), _breakpoints(expression))
 
 
@@ -198,7 +202,9 @@ def _from_callable(value: Callable, slope: Callable | None, breakpoints: tuple[f
         measured = (function(probe + step) - function(probe - step)) / (2 * step)
         given = slope_function(probe)
         if not np.allclose(measured[away], given[away], rtol=1e-4, atol=1e-6):
-            raise DomainError("slope", f"{given[away][0]:.6g} at {probe[away][0]:.3g}", "the derivative of the activation")
+            raise DomainError(
+                "slope", f"{given[away][0]:.6g} at {probe[away][0]:.3g}", "the derivative of the activation"
+            )
     return Activation(getattr(value, "__name__", "callable"), None, function, slope_function, breakpoints)
 
 

@@ -183,9 +183,14 @@ class ReplicaEngine:
             zeros = np.zeros(beta.size)
             ends.append(
                 Saddle(
-                    *found.payload.T[:-1], found.residual, found.iterations, found.status, zeros.astype(np.int8), zeros,
+                    *found.payload.T[:-1],
+                    found.residual,
+                    found.iterations,
+                    found.status,
+                    zeros.astype(np.int8),
+                    zeros,
                     found.payload[:, -1] * found.iterations,
-                )  # fmt: skip
+                )
             )
         return dominant(*ends)
 

@@ -7,14 +7,14 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from numerics.domain import DomainError
 
-__all__ = ["atomic", "load_dataset", "provenance", "save_dataset", "writable"]
+__all__ = ["atomic", "load_dataset", "provenance", "save_dataset", "versions", "writable"]
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 def writable(path: str | Path, *, argument: str = "out") -> Path:
     """`path`, its folder made, or `DomainError` if no file can be written there."""
     path = Path(path)
-    allowed = "a path that can be written"
+    allowed = "a writable path"
     if path.is_dir():
         raise DomainError(argument, str(path), "the name of a file, not of a folder")
     try:
@@ -60,19 +60,23 @@ def writable(path: str | Path, *, argument: str = "out") -> Path:
     return path
 
 
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that make numbers here, those that are installed."""
+    found = {"python": platform.python_version()}
+    for package in ("geomem", "numpy", "scipy", "sympy", "numba", "torch", "xarray"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
 def provenance(**arguments: Any) -> dict[str, str]:
-    """Versions and arguments that made a result, as strings; no clock, so that equal runs give equal files.
+    """Versions, command and arguments that made a result, as strings; no clock, so that equal runs give equal files.
 
     >>> provenance(seed=1)["seed"]
     '1'
     """
-    found = {"python": platform.python_version(), "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])}
-    for package in ("geomem", "numpy", "numba", "sympy", "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found | {name: str(value) for name, value in arguments.items()}
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return versions() | {"command": command} | {name: str(value) for name, value in arguments.items()}
 
 
 def save_dataset(dataset: Any, path: str | Path) -> Path:

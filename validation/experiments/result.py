@@ -10,14 +10,13 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from numerics.domain import DomainError
+from numerics.store import atomic, versions
 from validation.prediction import Outcome, Verdict
 
 __all__ = ["ExperimentResult", "Row", "provenance", "write_atomically"]
@@ -119,26 +118,13 @@ class ExperimentResult:
 
 def provenance(**arguments: Any) -> dict[str, Any]:
     """The given arguments with the versions of everything that made the numbers."""
-    versions = {"python": platform.python_version()}
-    for package in ("geomem", "numpy", "scipy", "sympy", "numba", "torch", "xarray"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return {**arguments, "versions": versions, "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
+    return {**arguments, "versions": versions(), "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary name beside it, then renamed."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file whole or not at all."""
+    with atomic(path) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
-        raise DomainError("path", str(path), f"a writable path ({error})") from error
 
 
 def _is_text(cells: Sequence[Mapping[str, Any]], name: str) -> bool:

@@ -1,0 +1,554 @@
+"""The empirical score against float64 brute force by direct differences, in every precision, method and storage."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+import validation.noise_profile
+import validation.sweep
+import validation.weights
+from numerics.domain import DomainError
+from validation import tile_kernels, vector_math
+from validation.empirical_score import EmpiricalScore
+from validation.pruning import Clusters
+from validation.sweep import Sweep
+
+SCORE = {"float32": 1e-4, "float64": 1e-10}
+LEVELS = (1e-6, 1e-4, 1e-2, 0.3, 3.0, 30.0, 1000.0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def training_set(kind, P, N, seed=0):
+    """float32-representable rows: isotropic, a plane in R^N, or tight clumps where plain float32 sees nothing."""
+    rng = np.random.default_rng(seed)
+    if kind == "isotropic":
+        X = rng.standard_normal((P, N))
+    elif kind == "plane":
+        X = rng.standard_normal((P, 2)) @ rng.standard_normal((2, N))
+    else:
+        X = rng.standard_normal((12, N))[rng.integers(12, size=P)] + 1e-3 * rng.standard_normal((P, N))
+    return X.astype(np.float32)
+
+
+def noisy(X, B, t, seed=1):
+    rng = np.random.default_rng(seed)
+    own = rng.integers(len(X), size=B)
+    return X[own] + np.sqrt(t) * rng.standard_normal((B, X.shape[1])), own
+
+
+def brute(X, x, t):
+    """(log Z, weights, score) by direct differences in float64."""
+    log_z, weights, score = [], [], []
+    for q in x:
+        d = X.astype(np.float64) - q
+        exponent = -(d * d).sum(1) / (2 * t)
+        top = exponent.max()
+        w = np.exp(exponent - top)
+        log_z.append(top + np.log(w.sum()))
+        weights.append(w / w.sum())
+        score.append(weights[-1] @ d / t)
+    return np.array(log_z), np.array(weights), np.array(score)
+
+
+def relative(found, exact):
+    return (np.linalg.norm(found - exact, axis=-1) / np.linalg.norm(exact, axis=-1)).max()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["isotropic", "plane", "clumps"])
+@pytest.mark.parametrize(("P", "N"), [(5000, 64), (700, 784), (300, 3072)])
+def test_score_matches_brute_force_at_every_noise_level(P, N, kind, dtype):
+    X = training_set(kind, P, N)
+    E = EmpiricalScore(X, dtype=dtype)
+    for t in LEVELS:
+        x, _ = noisy(X, 6, t)
+        log_z, weights, score = brute(X, x, t)
+        assert relative(E.score(x, t), score) < SCORE[dtype], t
+        scale = np.maximum(1.0, np.abs(log_z))
+        assert (np.abs(E.log_partition(x, t) - log_z) / scale).max() < SCORE[dtype], t
+        assert np.abs(E.participation(x, t) * (weights**2).sum(1) - 1).max() < SCORE[dtype], t
+        mean = weights @ X.astype(np.float64)
+        assert relative(E.denoise(x, t), mean) < SCORE[dtype], t
+
+
+def test_plain_float32_distances_fail_that_test():
+    # negative control: what the two stages are for
+    X = training_set("isotropic", 700, 784)
+    errors = []
+    for t in (1e-4, 1e-2, 30.0):
+        x, _ = noisy(X, 6, t)
+        log_z, _, _ = brute(X, x, t)
+        squared = torch.cdist(torch.from_numpy(x).float(), torch.from_numpy(X)).double().square()
+        errors.append(np.abs(torch.logsumexp(-squared / (2 * t), 1).numpy() - log_z).max())
+    assert max(errors) > 1e-2
+
+
+def test_each_method_is_used_and_plain_torch_agrees(monkeypatch):
+    X = training_set("isotropic", 5000, 64)
+    for dtype, expected in (("float32", {"screen", "sums"}), ("float64", {"screen", "sums"})):
+        methods = set()
+        E = EmpiricalScore(X, dtype=dtype)
+        for t in (1e-6, 1e-2, 2.0, 30.0):
+            x, _ = noisy(X, 9, t)
+            monkeypatch.setattr(validation.sweep, "COMPILED", True)
+            fast = E.score(x, t), E.log_partition(x, t), E.participation(x, t)
+            methods.add(E.statistics["method"][0].split()[-1])
+            monkeypatch.setattr(validation.sweep, "COMPILED", False)
+            plain = E.score(x, t), E.log_partition(x, t), E.participation(x, t)
+            tolerance = 2e-6 if dtype == "float32" else 1e-12
+            for a, b in zip(fast, plain, strict=True):
+                np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+        assert methods == expected
+
+
+def test_rungs_of_the_ladder_agree(monkeypatch):
+    # the same answer when screening, float32 sums or only float64 sums are allowed
+    X = training_set("plane", 5000, 64)
+    x, _ = noisy(X, 10, 1e-3)
+    _, _, exact = brute(X, x, 1e-3)
+    E = EmpiricalScore(X)
+    assert "screen" in (E.score(x, 1e-3) is not None and E.statistics["method"][0])
+    monkeypatch.setattr(validation.weights, "_screens", lambda data: [])
+    assert relative(E.score(x, 1e-3), exact) < 1e-6
+    assert E.statistics["method"] == ["float32 sums"]
+    weigh = Sweep.weigh
+
+    def refuse(self, dtype, *rest):
+        return None if dtype == torch.float32 else weigh(self, dtype, *rest)
+
+    monkeypatch.setattr(Sweep, "weigh", refuse)
+    assert relative(E.score(x, 1e-3), exact) < 1e-6
+    assert E.statistics["method"] == ["float64 sums"]
+
+
+def test_noise_level_may_differ_from_query_to_query_and_blocks_do_not_matter():
+    X = training_set("isotropic", 900, 20)
+    rng = np.random.default_rng(5)
+    t = 10.0 ** rng.uniform(-4, 2, size=600)
+    x = X[rng.integers(len(X), size=600)] + np.sqrt(t)[:, None] * rng.standard_normal((600, 20))
+    E = EmpiricalScore(X, dtype="float64")
+    together = E.score(x, t)
+    some = [0, 17, 599]
+    for k in some:
+        np.testing.assert_allclose(together[k], E.score(x[k], t[k]), rtol=1e-11, atol=1e-11)
+
+
+def test_score_is_the_gradient_and_jacobian_its_derivative():
+    X = training_set("isotropic", 300, 7)
+    E, t, h = EmpiricalScore(X, dtype="float64"), 0.4, 1e-5
+    x, _ = noisy(X, 3, t)
+    step = h * np.eye(7)
+    gradient = np.stack([(E.log_partition(x + e, t) - E.log_partition(x - e, t)) / (2 * h) for e in step], 1)
+    np.testing.assert_allclose(E.score(x, t), gradient, atol=1e-8)
+    derivative = np.stack([(E.score(x + e, t) - E.score(x - e, t)) / (2 * h) for e in step], 2)
+    np.testing.assert_allclose(E.jacobian(x, t), derivative, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("P", "N"), [(4500, 20), (150, 200)])
+def test_jacobian_in_every_representation(P, N, dtype):
+    X = training_set("plane", P, N) + 0.05 * training_set("isotropic", P, N, seed=3)
+    E = EmpiricalScore(X, dtype=dtype)
+    tolerance = 2e-5 if dtype == "float32" else 1e-10
+    rng = np.random.default_rng(2)
+    U = np.linalg.qr(rng.standard_normal((N, 3)))[0]
+    V = rng.standard_normal((4, 2, N))
+    for t in (1e-6, 1e-3, 0.3, 30.0):
+        x, _ = noisy(X, 4, t)
+        _, weights, score = brute(X, x, t)
+        exact = np.empty((4, N, N))
+        for b in range(4):
+            Y = (X - (x[b] + t * score[b])) * np.sqrt(weights[b])[:, None]
+            exact[b] = Y.T @ Y / t**2 - np.eye(N) / t
+        scale = np.abs(exact).max()
+        J = E.jacobian_operator(x, t)
+        assert np.abs(J.matrix() - exact).max() < tolerance * scale
+        assert np.abs(J.eigenvalues() - np.linalg.eigvalsh(exact)).max() < tolerance * scale
+        assert np.abs(J(V) - np.einsum("bij,bkj->bki", exact, V)).max() < 10 * tolerance * scale
+        assert np.abs(E.jvp(x, t, V[:, 0]) - np.einsum("bij,bj->bi", exact, V[:, 0])).max() < 10 * tolerance * scale
+        restricted = U.T @ exact @ U
+        assert np.abs(E.jacobian(x, t, basis=U) - restricted).max() < tolerance * scale
+        assert np.abs(E.jacobian_eigenvalues(x, t, basis=U) - np.linalg.eigvalsh(restricted)).max() < tolerance * scale
+        assert np.abs(E.weights(x, t) - weights).max() < tolerance
+
+
+def profile_by_brute_force(X, base, noise, t, leave_out=None):
+    d = base[:, None, :] - X[None].astype(np.float64)
+    squared, cross = (d * d).sum(-1), (d * noise[:, None, :]).sum(-1)
+    exponent = -squared / (2 * t[:, None, None]) - cross / np.sqrt(t)[:, None, None]
+    exponent = exponent - (noise**2).sum(1)[None, :, None] / 2
+    if leave_out is not None:
+        exponent[:, np.arange(len(base)), leave_out] = -np.inf
+    top = exponent.max(2, keepdims=True)
+    w = np.exp(exponent - top)
+    return exponent, top[..., 0] + np.log(w.sum(2)), w.sum(2) ** 2 / (w**2).sum(2)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("kind", "P", "N"), [("isotropic", 3000, 64), ("plane", 900, 784), ("clumps", 900, 64)])
+def test_profiles_match_brute_force(kind, P, N, dtype, compiled, monkeypatch):
+    monkeypatch.setattr(validation.noise_profile, "COMPILED", compiled)
+    X = training_set(kind, P, N)
+    rng, t = np.random.default_rng(4), np.geomspace(1e-6, 1e3, 19)
+    own = rng.integers(P, size=9)
+    base, noise = X[own].astype(np.float64), rng.standard_normal((9, N))
+    E = EmpiricalScore(X, dtype=dtype)
+    exponent, log_z, participation = profile_by_brute_force(X, base, noise, t)
+    found = E.noisy_profile(base, noise, t, own=own)
+    absolute = 3e-4 if dtype == "float32" else 1e-9
+    assert np.abs(found["log_partition"] - log_z).max() < absolute
+    assert np.abs(found["own_log_weight"] - (exponent[:, np.arange(9), own] - log_z)).max() < absolute
+    assert np.abs(found["participation"] / participation - 1).max() < 2 * absolute
+    # agrees with the general engine at x = base + sqrt(t) noise, own pattern included
+    x = base + np.sqrt(t[9]) * noise
+    np.testing.assert_allclose(found["log_partition"][9], E.log_partition(x, t[9]), rtol=1e-6)
+    np.testing.assert_allclose(found["own_log_weight"][9], E.log_weight(x, t[9], own), atol=absolute)
+    # a clean point, its own pattern left out; exponents reach 1e9 here, so errors are relative
+    still = np.zeros_like(noise)
+    _, log_z, participation = profile_by_brute_force(X, base, still, t, leave_out=own)
+    clean = E.clean_profile(base, t, exclude=own)
+    assert (np.abs(clean["log_partition"] - log_z) / (1 + np.abs(log_z))).max() < absolute
+    assert np.abs(clean["participation"] / participation - 1).max() < 2 * absolute
+    assert "own_log_weight" not in E.noisy_profile(base, noise, t)
+
+
+def test_profile_notices_a_wrong_formula():
+    # negative control: the cross term forgotten
+    X = training_set("isotropic", 500, 8)
+    base, noise, t = X[:5].astype(float), np.random.default_rng(0).standard_normal((5, 8)), np.array([0.5])
+    _, right, _ = profile_by_brute_force(X, base, noise, t)
+    _, wrong, _ = profile_by_brute_force(X, base, 0 * noise, t)
+    found = EmpiricalScore(X).noisy_profile(base, noise, t)["log_partition"]
+    assert np.abs(found - right).max() < 1e-4 < np.abs(found - wrong).max()
+
+
+def test_nearest_with_ties_duplicates_and_exclusion():
+    X = training_set("isotropic", 5000, 30)
+    X[4000] = X[7]
+    x = np.vstack([X[7], X[100] + 1e-5, np.full(30, 0.3)])
+    exact = ((X[None].astype(np.float64) - x[:, None]) ** 2).sum(-1)
+    for dtype in ("float32", "float64"):
+        for clusters in (None, 40):
+            E = EmpiricalScore(X, dtype=dtype, clusters=clusters)
+            found = E.nearest(x)
+            assert found.index.tolist() == [7, 100, int(exact[2].argmin())]
+            np.testing.assert_allclose(found.squared_distance, exact.min(1), rtol=1e-12)
+            other = E.nearest(x, exclude=found.index)
+            exact_other = exact.copy()
+            exact_other[np.arange(3), found.index] = np.inf
+            assert other.index.tolist() == exact_other.argmin(1).tolist()
+            assert other.index[0] == 4000
+            assert other.squared_distance[0] == 0
+
+
+def test_clusters_bound_what_they_leave_out():
+    X = training_set("plane", 6000, 40) + 0.01 * training_set("isotropic", 6000, 40, seed=9)
+    plain, pruned = EmpiricalScore(X, dtype="float64"), EmpiricalScore(X, dtype="float64", clusters="auto")
+    used = 0
+    for t in (1e-5, 1e-3, 1e-2, 1.0):
+        x, _ = noisy(X, 64, t)
+        np.testing.assert_allclose(pruned.score(x, t), plain.score(x, t), rtol=1e-9, atol=1e-9)
+        used += pruned.statistics["method"] == ["clusters"]
+        assert pruned.statistics["visited"] <= 0.05 or pruned.statistics["method"] != ["clusters"]
+        assert 0 <= pruned.statistics["left_out"] < 1e-13
+        np.testing.assert_allclose(
+            pruned.jacobian_eigenvalues(x[:2], t), plain.jacobian_eigenvalues(x[:2], t), rtol=1e-8
+        )
+        engine = pruned._clusters
+        points = torch.from_numpy(x)
+        bound, _ = engine.bounds(points)
+        rows = torch.from_numpy(X[pruned._data.order].astype(np.float64))
+        energy = torch.cdist(points, rows, compute_mode="donot_use_mm_for_euclid_dist").square() / 2
+        least = torch.stack([energy[:, a:b].amin(1) for a, b in zip(engine.edges, engine.edges[1:], strict=False)], 1)
+        assert bool((bound <= least).all())
+        assert bool((bound > 0).any())
+        # the certificate holds for the weight really left out
+        visit = engine.visit(
+            Sweep(pruned._data, points, torch.full((64,), t, dtype=torch.float64)), torch.full((64,), 8 * t), 500
+        )
+        if visit is not None:
+            (row, position), left, _ = visit
+            weight = torch.softmax(-energy / t, 1)
+            missing = (1 - torch.zeros(64, dtype=torch.float64).index_add_(0, row, weight[row, position])).max()
+            total = torch.logsumexp(-energy / t, 1)
+            assert float(missing) < engine.left_out(left, torch.full((64,), t), total) + len(X) * np.exp(-8)
+    assert used >= 2
+
+
+def test_clusters_with_a_wrong_bound_are_caught(monkeypatch):
+    # negative control: bounds twice too large drop patterns that matter
+    X = training_set("plane", 6000, 40) + 0.01 * training_set("isotropic", 6000, 40, seed=9)
+    E, t = EmpiricalScore(X, dtype="float64", clusters=80), 1e-2
+    x, _ = noisy(X, 64, t)
+    right = E.log_partition(x, t)
+    bounds = Clusters.bounds
+    monkeypatch.setattr(Clusters, "bounds", lambda self, x: (bounds(self, x)[0] * 4 + 1e-3, bounds(self, x)[1]))
+    assert np.abs(E.log_partition(x, t) - right).max() > 1e-6
+
+
+def test_plain_torch_search_in_clusters_agrees(monkeypatch):
+    X = training_set("plane", 6000, 40) + 0.01 * training_set("isotropic", 6000, 40, seed=9)
+    E, t = EmpiricalScore(X, clusters="auto"), 1e-4
+    x, _ = noisy(X, 64, t)
+    fast = E.score(x, t)
+    assert E.statistics["method"] == ["clusters"]
+    monkeypatch.setattr(validation.sweep, "COMPILED", False)
+    np.testing.assert_allclose(E.score(x, t), fast, rtol=1e-9)
+    assert E.statistics["method"] == ["clusters"]
+
+
+def test_memory_mapped_training_set_is_streamed(tmp_path):
+    X = training_set("isotropic", 5000, 48)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    for dtype in ("float32", "float64"):
+        E, M = EmpiricalScore(X, dtype=dtype), EmpiricalScore(mapped, dtype=dtype)
+        assert M._data.streamed
+        assert not M._data._copies
+        for t in (1e-5, 1.0, 30.0):
+            x, own = noisy(X, 20, t)
+            np.testing.assert_allclose(M.score(x, t), E.score(x, t), rtol=1e-12, atol=1e-12)
+            assert M.nearest(x).index.tolist() == E.nearest(x).index.tolist()
+            profiles = [e.noisy_profile(X[own], x - X[own], [t, 2 * t], own=own) for e in (E, M)]
+            np.testing.assert_allclose(profiles[0]["log_partition"], profiles[1]["log_partition"], rtol=1e-12)
+    with pytest.raises(DomainError, match="memory-mapped"):
+        EmpiricalScore(mapped, clusters=10)
+
+
+@pytest.mark.parametrize("source", ["uint8", "int64", "float16", "torch", "fortran", "list"])
+def test_any_real_source(source):
+    X = np.round(40 * np.abs(training_set("isotropic", 60, 12)))
+    given = {
+        "torch": lambda: torch.from_numpy(X.copy()),
+        "fortran": lambda: np.asfortranarray(X),
+        "list": lambda: X.tolist(),
+    }.get(source, lambda: X.astype(source))()
+    E = EmpiricalScore(given, dtype="float64")
+    x = X[:3] + 0.5
+    np.testing.assert_allclose(E.score(x, 4.0), brute(X, x, 4.0)[2], rtol=1e-11)
+
+
+def test_results_come_back_as_the_queries_came():
+    X = training_set("isotropic", 50, 6)
+    E = EmpiricalScore(X)
+    for x in (X[:3], X[:3].astype(np.float64), torch.from_numpy(X[:3]), torch.from_numpy(X[:3]).double()):
+        for result, shape in (
+            (E.score(x, 0.5), (3, 6)),
+            (E.denoise(x, [0.5, 1.0, 2.0]), (3, 6)),
+            (E.log_partition(x, 0.5), (3,)),
+            (E.jacobian(x, 0.5), (3, 6, 6)),
+            (E.nearest(x).squared_distance, (3,)),
+        ):
+            assert type(result) is type(x)
+            assert result.dtype == x.dtype
+            assert tuple(result.shape) == shape
+    point = X[0].astype(np.float64)
+    assert E.score(point, 0.5).shape == (6,)
+    assert E.jacobian_eigenvalues(point, 0.5).shape == (6,)
+    assert E.jvp(point, 0.5, np.ones((2, 6))).shape == (2, 6)
+    assert np.ndim(E.log_partition(point, 0.5)) == 0
+    assert E.clean_profile(point, [0.5, 1.0])["participation"].shape == (2,)
+    assert E.nearest(point).index == 0
+    assert E.score(np.zeros(6, dtype=int), 0.5).dtype == np.float64
+    assert EmpiricalScore(X[:1]).score(point + 1, 2.0) == pytest.approx(np.full(6, -0.5), rel=1e-6)
+
+
+NAN, HUGE = np.full((2, 6), np.nan), np.full((2, 6), 1e200)
+
+
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("X", lambda X, x: EmpiricalScore(np.empty((0, 4)))),
+        ("X", lambda X, x: EmpiricalScore(X[0])),
+        ("X", lambda X, x: EmpiricalScore(NAN)),
+        ("X", lambda X, x: EmpiricalScore(HUGE)),
+        ("X", lambda X, x: EmpiricalScore(np.array([["a", "b"]]))),
+        ("X", lambda X, x: EmpiricalScore(X + 1j)),
+        ("X", lambda X, x: EmpiricalScore([[1.0], [1.0, 2.0]])),
+        ("dtype", lambda X, x: EmpiricalScore(X, dtype="float16")),
+        ("device", lambda X, x: EmpiricalScore(X, device="nowhere")),
+        ("clusters", lambda X, x: EmpiricalScore(X, clusters=0)),
+        ("clusters", lambda X, x: EmpiricalScore(X, clusters=10**6)),
+        ("group", lambda X, x: EmpiricalScore(X, group=True)),
+        ("x", lambda X, x: EmpiricalScore(X).score(x[:, :5], 1.0)),
+        ("x", lambda X, x: EmpiricalScore(X).score(x[None], 1.0)),
+        ("x", lambda X, x: EmpiricalScore(X).score(x[:0], 1.0)),
+        ("x", lambda X, x: EmpiricalScore(X).score(NAN, 1.0)),
+        ("x", lambda X, x: EmpiricalScore(X).score(torch.from_numpy(HUGE), 1.0)),
+        ("t", lambda X, x: EmpiricalScore(X).score(x, 0.0)),
+        ("t", lambda X, x: EmpiricalScore(X).score(x, -1.0)),
+        ("t", lambda X, x: EmpiricalScore(X).score(x, np.nan)),
+        ("t", lambda X, x: EmpiricalScore(X).score(x, 1e-40)),
+        ("t", lambda X, x: EmpiricalScore(X).score(x, [1.0, 2.0, 3.0])),
+        ("noise", lambda X, x: EmpiricalScore(X).noisy_profile(x, x[:1], [1.0])),
+        ("t_grid", lambda X, x: EmpiricalScore(X).clean_profile(x, [])),
+        ("own", lambda X, x: EmpiricalScore(X).noisy_profile(x, x, [1.0], own=[0, 999])),
+        ("own", lambda X, x: EmpiricalScore(X).noisy_profile(x, x, [1.0], own=[0.5, 1.0])),
+        ("exclude", lambda X, x: EmpiricalScore(X[:1]).clean_profile(x, [1.0], exclude=0)),
+        ("exclude", lambda X, x: EmpiricalScore(X).nearest(x, exclude=-1)),
+        ("index", lambda X, x: EmpiricalScore(X).log_weight(x, 1.0, None)),
+        ("basis", lambda X, x: EmpiricalScore(X).jacobian(x, 1.0, basis=np.ones((6, 2)))),
+        ("basis", lambda X, x: EmpiricalScore(X).jacobian(x, 1.0, basis=np.eye(5))),
+        ("v", lambda X, x: EmpiricalScore(X).jvp(x, 1.0, x[:1])),
+    ],
+)
+def test_bad_input_is_named(argument, call):
+    X = training_set("isotropic", 20, 6)
+    with pytest.raises(DomainError) as caught:
+        call(X, X[:2].astype(np.float64))
+    assert caught.value.argument == argument
+
+
+def test_vectorised_exponential_against_mpmath():
+    from numba import njit
+
+    @njit
+    def run(x, out):
+        for j in range(x.size):
+            out[j] = vector_math.exp(x[j])
+
+    for dtype, low, limit in ((np.float32, -80.0, 1e-7), (np.float64, -700.0, 4e-16)):
+        x = np.linspace(low, 80.0, 997).astype(dtype)
+        out = np.empty_like(x)
+        run(x, out)
+        with mpmath.workdps(30):
+            worst = max(
+                abs(mpmath.mpf(float(o)) / mpmath.exp(mpmath.mpf(float(v))) - 1) for o, v in zip(out, x, strict=True)
+            )
+        assert worst < limit
+
+
+@pytest.mark.skipif(not vector_math.COMPILED, reason="compares the compiler with the interpreter")
+def test_kernels_run_in_the_interpreter_too():
+    rng = np.random.default_rng(0)
+    products, h = rng.standard_normal((3, 7)), rng.random(7)
+
+    def weigh(kernel):
+        state = [np.full(3, -np.inf), *np.zeros((3, 3))]
+        kept, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
+        place, value, weights = np.zeros(64, np.int64), np.zeros(64), products.copy()
+        limits = 30.0, np.full(3, 30.0), np.array([-1.0, 0.5, 30.0])
+        end = kernel(
+            weights,
+            h,
+            np.arange(3),
+            np.full(3, 2.0),
+            *state,
+            np.zeros((3, 2)),
+            *limits,
+            0,
+            3,
+            place,
+            value,
+            counts,
+            kept,
+        )
+        return [*state, kept, counts, place[: end[0]], value[: end[0]], np.array(end)]
+
+    for a, b in zip(weigh(tile_kernels.weigh_rows), weigh(tile_kernels.weigh_rows.py_func), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+SHARDED = """
+import sys, numpy as np, torch, torch.distributed as dist
+sys.path.insert(0, sys.argv[4])
+from validation.empirical_score import EmpiricalScore
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method="file://" + sys.argv[3], rank=rank, world_size=2)
+X = np.load(folder + "/X.npy", mmap_mode="r")
+part = X[:3000] if rank == 0 else X[3000:]
+out = {}
+for dtype in ("float32", "float64"):
+    E = EmpiricalScore(np.array(part), dtype=dtype, group=True)
+    assert E.P == len(X)
+    for t in (1e-4, 0.5, 20.0):
+        x, own = np.load(f"{folder}/x{t}.npy"), np.load(folder + "/own.npy")
+        tag = f"{dtype} {t} "
+        out[tag + "score"] = E.score(x, t)
+        out[tag + "log_partition"] = E.log_partition(x, t)
+        out[tag + "participation"] = E.participation(x, t)
+        out[tag + "jacobian_eigenvalues"] = E.jacobian_eigenvalues(x, t)
+        out[tag + "nearest"] = E.nearest(x, exclude=own).index
+        out[tag + "log_weight"] = E.log_weight(x, t, own)
+        profile = E.noisy_profile(np.array(X[own]), x - X[own], [t, 3 * t], own=own)
+        out |= {tag + name: value for name, value in profile.items()}
+if rank == 1:
+    np.savez(folder + "/out.npz", **out)
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_share_the_training_set(tmp_path):
+    X = training_set("plane", 5000, 16) + 0.1 * training_set("isotropic", 5000, 16, seed=2)
+    np.save(tmp_path / "X.npy", X)
+    own = np.array([5, 2999, 3000, 4999])
+    np.save(tmp_path / "own.npy", own)
+    rng = np.random.default_rng(3)
+    queries = {t: X[own] + np.sqrt(t) * rng.standard_normal((4, 16)) for t in (1e-4, 0.5, 20.0)}
+    for t, x in queries.items():
+        np.save(tmp_path / f"x{t}.npy", x)
+    root = str(Path(__file__).resolve().parents[1])
+    arguments = [str(tmp_path), str(tmp_path / "rendezvous"), root]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARDED, str(rank), *arguments], env=environment, stderr=subprocess.PIPE
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        errors = [worker.communicate(timeout=240)[1].decode() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], errors
+    with np.load(tmp_path / "out.npz") as found:
+        for dtype in ("float32", "float64"):
+            E = EmpiricalScore(X, dtype=dtype)
+            for t, x in queries.items():
+                profile = E.noisy_profile(X[own], x - X[own], [t, 3 * t], own=own)
+                alone = {
+                    "score": E.score(x, t),
+                    "log_partition": E.log_partition(x, t),
+                    "participation": E.participation(x, t),
+                    "jacobian_eigenvalues": E.jacobian_eigenvalues(x, t),
+                    "nearest": E.nearest(x, exclude=own).index,
+                    "log_weight": E.log_weight(x, t, own),
+                    **profile,
+                }
+                for name, value in alone.items():
+                    tolerance = 1e-4 if dtype == "float32" else 1e-9
+                    scale = np.abs(value).max()
+                    assert np.abs(found[f"{dtype} {t} {name}"] - value).max() <= tolerance * scale, (dtype, t, name)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_accelerator_agrees_with_brute_force(dtype):
+    X = training_set("isotropic", 5000, 64)
+    E = EmpiricalScore(X, dtype=dtype, device="cuda")
+    for t in LEVELS:
+        x, own = noisy(X, 6, t)
+        assert relative(E.score(x, t), brute(X, x, t)[2]) < SCORE[dtype]
+        assert E.nearest(x, exclude=own).index.shape == (6,)
+    assert E.jacobian_eigenvalues(x, 1.0).shape == (6, 64)

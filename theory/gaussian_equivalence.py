@@ -94,8 +94,8 @@ class GaussianEquivalent:
 def gaussian_equivalent(model: HiddenManifold) -> GaussianEquivalent:
     """The Gaussian model with the linear coefficient and the residual variance of `model`; one alpha_D.
 
-    >>> gaussian_equivalent(HiddenManifold(0.5, "identity")).time("collapse", 0.2).round(9)
-    array(1.409612764)
+    >>> round(float(gaussian_equivalent(HiddenManifold(0.5, "identity")).time("collapse", 0.2)), 9)
+    1.409612764
     """
     if np.ndim(model.alpha_D) != 0:
         raise DomainError("alpha_D", model.alpha_D, "one number", "call gaussian_equivalent for each")

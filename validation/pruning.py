@@ -166,7 +166,10 @@ class Clusters:
         seen = bound <= (best + window)[:, None]
         if float((seen * self.sizes).sum()) > WORTH * len(x) * self.data.P:
             return None
-        return self._members(*seen.nonzero(as_tuple=True)), seen
+        row, position = self._members(*seen.nonzero(as_tuple=True))
+        energy, _ = self.data.pairs(x, row, position)
+        keep = energy <= torch.full_like(window, math.inf).scatter_reduce(0, row, energy, "amin")[row] + window[row]
+        return (row[keep], position[keep]), seen
 
     def left_out(self, bound: torch.Tensor, t: torch.Tensor, log_z: torch.Tensor) -> float:
         """Largest share, over queries, that the clusters left out can have of Z: sum_k n_k exp(-bound_k/t) / Z."""

@@ -21,7 +21,7 @@ from theory import LinearManifold
 from validation import figures
 from validation.audit import Audit, audit
 from validation.data import Dataset, load
-from validation.experiments import EXPERIMENTS, experiment
+from validation.experiments import EXPERIMENTS, IN_QUICK_REPORT, experiment
 from validation.experiments.result import ExperimentResult
 from validation.samplers import Sampler
 
@@ -329,7 +329,7 @@ def write_report(
     tell("phase diagrams")
     sections.append(diagram_section(folder, 128 if full else 64))
     results = []
-    for name in EXPERIMENTS:
+    for name in EXPERIMENTS if full else IN_QUICK_REPORT:
         tell(f"experiment {name}")
         module = experiment(name)
         result = module.run(

@@ -26,7 +26,7 @@ NEGLECT = {torch.float32: 1e-7, torch.float64: 1e-14}  # weight left out by cuts
 TOLERANCE = {torch.float32: 3e-6, torch.float64: 1e-13}  # error of a weight that may stay unsettled
 TYPICAL = 8.0  # rounding errors are this much below their bound, or further
 SHARE = 4e-3  # candidates a query, over P, that are settled before the next method is cheaper
-FEW = 32  # and never less than this many
+FEW = 64  # and never less than this many
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,19 @@ from types import ModuleType
 
 from numerics.domain import DomainError
 
-__all__ = ["EXPERIMENTS", "experiment"]
+__all__ = ["EXPERIMENTS", "IN_QUICK_REPORT", "experiment"]
 
 EXPERIMENTS = {
     "linear_times": "t_o, t_c, t_g and basins of linear manifolds: finite N against theory",
+    "nonlinear_times": "the same for tanh and relu hidden manifolds, against the replica theory",
+    "losing_dimensions": "which subspace a small training set loses first: the claim of the literature, and controls",
+    "frozen_spectrum": "below t_cond the Jacobian seen from a fresh point stops depending on t",
+    "traps": "noised training points return, and fresh trajectories commit, at t_c and not at t_o",
+    "generalization_law": "the best noise floor is the mean squared distance to the nearest training point",
 }
+
+
+IN_QUICK_REPORT = ("linear_times", "frozen_spectrum")  # `geomem report` keeps under five minutes; --full runs them all
 
 
 def experiment(name: str) -> ModuleType:

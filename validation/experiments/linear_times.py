@@ -173,7 +173,7 @@ def run(
     }
     jobs = [(case, N, case.patterns(N)) for case in cases for N in case.sizes[: preset.sizes]]
     work = [preset.replicas(N, P) * _QUERIES * P / 1e6 for _, N, P in jobs]
-    done, rows, curves = 0.0, [], []
+    done, simulated, rows, curves = 0.0, 0.0, [], []
     found: dict[str, list[dict[str, Any]]] = {case.label: [] for case in cases}
     for (case, N, P), cost in zip(jobs, work, strict=True):
 
@@ -183,6 +183,7 @@ def run(
 
         path = None if folder is None else folder / "checkpoints" / f"{_slug(case.label)}_N{N}.npz"
         measured, pilot = _measure(case, N, P, preset, seed, device, workers, path, report)
+        simulated += measured.seconds + pilot.seconds
         found[case.label].append({"N": N, "P": P, "estimates": _estimates(measured), "pilot": pilot})
         done += cost
     for case in cases:
@@ -199,6 +200,7 @@ def run(
             preset=vars(preset),
             seed=seed,
             seconds=round(time.perf_counter() - started, 1),
+            simulation_seconds=round(simulated, 1),  # of all runs that the checkpoints come from
             workers=workers,
         ),
     )

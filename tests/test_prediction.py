@@ -19,7 +19,7 @@ from theory.drift import DRIFTS, Moments, finite_size_value
 from theory.finite_size import true_point_weight
 from theory.hidden import HiddenManifold
 from validation.experiments import linear_times
-from validation.experiments.result import ExperimentResult, Row, write_atomically
+from validation.experiments.result import ExperimentResult, Row
 from validation.extrapolation import TERMS, Form, crossing, extrapolate, jackknife, minimum
 from validation.prediction import Outcome, Prediction, judge
 
@@ -273,7 +273,7 @@ def test_result_round_trips(tmp_path):
         assert back.attrs["claim"] == "a claim"
     (tmp_path / "file").write_text("")
     with pytest.raises(DomainError, match="writable"):
-        write_atomically(tmp_path / "file" / "below.csv", b"")
+        result.to_csv(tmp_path / "file" / "below.csv")
 
 
 # --- the experiment, in small -------------------------------------------------------------------------------------------
@@ -340,4 +340,4 @@ def test_unknown_preset():
 def test_quick_preset_does_not_contradict_theory():
     result = linear_times.run("quick", seed=2)
     assert result.count()["disagree"] == 0
-    assert result.count()["agree"] >= 12
+    assert result.count()["agree"] >= 10

@@ -272,7 +272,6 @@ def validate(
 ) -> None:
     """Check theory against simulation: every experiment ends in agree, disagree or inconclusive, with numbers."""
     from validation.experiments import EXPERIMENTS, experiment
-    from validation.report import write_experiment
 
     folder = _folder(out)
     preset = "full" if full else "quick"
@@ -280,12 +279,11 @@ def validate(
         module = experiment(name)
         with _bar(name) as progress:
             result = module.run(
-                preset=preset, seed=seed, progress=progress, out=folder / f"{name}-{preset}.partial", device=device
+                preset=preset, seed=seed, progress=progress, out=folder / f"{name}-{preset}", device=device
             )
         console.print(f"\n[bold]{name}[/bold]: {result.claim}", highlight=False)
         console.print(result.table(), markup=False, highlight=False)
-        files = write_experiment(result, module.figure(result), folder / f"{name}-{preset}")
-        console.print("wrote " + ", ".join(map(str, files)), highlight=False)
+        console.print(f"wrote {folder / name}-{preset}/", highlight=False)
 
 
 @app.command(epilog="Example: `geomem report --out report.html`, or `geomem report my_images/ --full`")

@@ -23,9 +23,10 @@ from validation.audit import Audit, audit
 from validation.data import Dataset, load
 from validation.experiments import EXPERIMENTS, IN_QUICK_REPORT, experiment
 from validation.experiments.result import ExperimentResult
+from validation.experiments.result import save as save_experiment
 from validation.samplers import Sampler
 
-__all__ = ["Section", "audit_lines", "write_audit", "write_experiment", "write_report"]
+__all__ = ["Section", "audit_lines", "write_audit", "write_report"]
 
 
 @dataclass
@@ -169,15 +170,6 @@ def _write_table(table: TableData, path: Path) -> Path:
 
 
 # --- experiments ------------------------------------------------------------------------------------------------------
-
-
-def write_experiment(result: ExperimentResult, figure: Figure, stem: Path) -> list[Path]:
-    """Figure, table and curves of an experiment: `<stem>.png`, `.csv`, `.nc`."""
-    paths = [stem.with_suffix(suffix) for suffix in (".png", ".csv", ".nc")]
-    figures.save(figure, paths[0])
-    result.to_csv(paths[1])
-    save_dataset(result.to_dataset(), paths[2])
-    return paths
 
 
 def experiment_section(name: str, result: ExperimentResult, figure: Figure) -> Section:
@@ -339,7 +331,7 @@ def write_report(
             progress=lambda done, total, name=name: tell(f"experiment {name}: {done} of {total}"),
         )
         figure = module.figure(result)
-        write_experiment(result, figure, folder / name)
+        save_experiment(result, figure, folder)
         results.append(result)
         sections.append(experiment_section(name, result, figure))
     audits = []

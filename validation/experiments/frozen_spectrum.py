@@ -8,13 +8,11 @@ the law of a Poisson-Dirichlet measure, which is what the condensed weights of a
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ import xarray as xr
 from numerics.domain import DomainError
 from theory import Subspaces, condensation_time
 from theory.subspaces import finite_size_beta, frozen_eigenvalue
-from validation.experiments.result import ExperimentResult, Row, provenance, write_atomically
+from validation.experiments.result import ExperimentResult, Row, provenance, save
 from validation.extrapolation import Form, extrapolate
 from validation.prediction import Prediction, judge
 from validation.samplers import Sampler
@@ -144,11 +142,7 @@ def run(
         ),
     )
     if out is not None:
-        folder, image = Path(out), io.BytesIO()
-        figure(result).savefig(image, format="png", dpi=130)
-        write_atomically(folder / "frozen_spectrum.png", image.getvalue())
-        result.to_csv(folder / "frozen_spectrum.csv")
-        write_atomically(folder / "frozen_spectrum.nc", bytes(result.to_dataset().to_netcdf(engine="h5netcdf")))
+        save(result, figure(result), out)
     return result
 
 

@@ -12,7 +12,6 @@ the logarithm because :math:`t_\mathrm{cond}` itself drifts as log N/N.
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ from theory import LinearManifold, collapse_time, condensation_time, generalizat
 from theory.drift import finite_size_value
 from validation.data import load
 from validation.empirical_score import EmpiricalScore
-from validation.experiments.result import ExperimentResult, Row, provenance, write_atomically
+from validation.experiments.result import ExperimentResult, Row, provenance, save
 from validation.extrapolation import Estimate, Form, crossing, extrapolate, jackknife, minimum
 from validation.measurement import measure, split
 from validation.montecarlo import Grids, Measurement, simulate
@@ -178,7 +177,7 @@ def run(
         ),
     )
     if folder is not None:
-        _save(result, folder)
+        save(result, figure(result), folder)
     return result
 
 
@@ -426,14 +425,6 @@ def figure(result: ExperimentResult) -> Any:
     for ax in (law, ratio, entropy):
         ax.legend(fontsize=8)
     return fig
-
-
-def _save(result: ExperimentResult, folder: Path) -> None:
-    image = io.BytesIO()
-    figure(result).savefig(image, format="png", dpi=130)
-    write_atomically(folder / "generalization_law.png", image.getvalue())
-    result.to_csv(folder / "generalization_law.csv")
-    write_atomically(folder / "generalization_law.nc", bytes(result.to_dataset().to_netcdf(engine="h5netcdf")))
 
 
 def _slug(label: str) -> str:

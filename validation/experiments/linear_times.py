@@ -7,7 +7,6 @@ for the drift with N is declared with the limit; one coefficient of the next ord
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ import xarray as xr
 from numerics.domain import DomainError
 from theory import LinearManifold, basin_radius, collapse_time, generalization_time, onset_time
 from theory.drift import finite_size_value
-from validation.experiments.result import ExperimentResult, Row, provenance, write_atomically
+from validation.experiments.result import ExperimentResult, Row, provenance, save
 from validation.extrapolation import TERMS, Estimate, Form, crossing, extrapolate, jackknife, minimum
 from validation.montecarlo import Basin, Grids, Measurement, simulate
 from validation.prediction import Prediction, judge
@@ -205,7 +204,7 @@ def run(
         ),
     )
     if folder is not None:
-        _save(result, folder)
+        save(result, figure(result), folder)
     return result
 
 
@@ -250,10 +249,14 @@ def _measure(
 
 
 def _around(x: np.ndarray, weight: np.ndarray, label: str) -> np.ndarray:
-    """Four points over the range where a pilot's falling curve goes from 0.7 to 0.3, rounded to absorb its last bits."""
-    if not weight[0] > 0.7 > 0.3 > weight[-1]:
+    """Four points over the range where a pilot's falling curve goes from 0.7 to 0.3, rounded to absorb its last bits.
+
+    Where it starts lower, as in a basin at a noise close to the onset, from nine tenths of the way above 1/2.
+    """
+    if not weight[0] > 0.55 > 0.45 > weight[-1]:
         raise DomainError("case", label, "a case whose crossings lie within three decades of its variance")
-    first, last = (np.interp(-level, -np.minimum.accumulate(weight), x) for level in (0.7, 0.3))
+    levels = min(0.7, 0.05 + 0.9 * weight[0]), max(0.3, 0.05 + 0.9 * weight[-1])
+    first, last = (np.interp(-level, -np.minimum.accumulate(weight), x) for level in levels)
     return np.round(np.linspace(first, last, 4), 2)
 
 
@@ -384,14 +387,6 @@ def figure(result: ExperimentResult) -> Any:
     fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
     fig.suptitle("Crossings and optima of the empirical score at finite N, over the theory", fontsize=12)
     return fig
-
-
-def _save(result: ExperimentResult, folder: Path) -> None:
-    image = io.BytesIO()
-    figure(result).savefig(image, format="png", dpi=150)
-    write_atomically(folder / f"{result.name}.png", image.getvalue())
-    result.to_csv(folder / f"{result.name}.csv")
-    write_atomically(folder / f"{result.name}.nc", bytes(result.to_dataset().to_netcdf(engine="h5netcdf")))
 
 
 def _slug(label: str) -> str:

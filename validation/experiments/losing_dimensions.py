@@ -9,7 +9,6 @@ measured: departure from the exact score by a factor 2, and a normalised eigenva
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 import time
@@ -24,9 +23,10 @@ import torch
 import xarray as xr
 
 from numerics.domain import DomainError
+from numerics.store import atomic
 from theory.subspaces import predicted_singular_values, subspace_collapse_times
 from validation.empirical_score import EmpiricalScore
-from validation.experiments.result import ExperimentResult, provenance, write_atomically
+from validation.experiments.result import ExperimentResult, provenance, save, save_figure
 from validation.samplers import generator
 from validation.score_functions import Empirical
 from validation.subspace_probes import KINDS, BlockData, Probe, exact_probe, probe
@@ -304,19 +304,14 @@ def _save(result: ExperimentResult, times: Sequence[Mapping[str, Any]], folder: 
 
     first = str(result.curves["case"].values[0])
     pages = {
-        "losing_dimensions": figure(result),
         "losing_dimensions_fixed_norm": spectra_figure(result.curves, case=first, normalised=True),
         "losing_dimensions_times": times_figure(times),
         "losing_dimensions_phases": phase_figure(),
     }
     for name, page in pages.items():
-        image = io.BytesIO()
-        page.savefig(image, format="png", dpi=130)
-        write_atomically(folder / f"{name}.png", image.getvalue())
-    result.to_csv(folder / "losing_dimensions.csv")
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(times[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in times)
-    write_atomically(folder / "losing_dimensions_times.csv", table.getvalue().encode())
-    write_atomically(folder / "losing_dimensions.nc", bytes(result.to_dataset().to_netcdf(engine="h5netcdf")))
+        save_figure(page, folder / f"{name}.png")
+    save(result, figure(result), folder)
+    with atomic(folder / "losing_dimensions_times.csv") as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(times[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in times)

@@ -10,16 +10,17 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from numerics.domain import DomainError
-from numerics.store import atomic, versions
+from numerics.store import atomic, save_dataset, versions
 from validation.prediction import Outcome, Verdict
 
-__all__ = ["ExperimentResult", "Row", "provenance", "write_atomically"]
+__all__ = ["ExperimentResult", "Row", "provenance", "save", "save_figure"]
 
 _COLUMNS = ("quantity", "model", "theory", "measured", "error", "deviation_percent", "sigmas", "p_form", "verdict")
 
@@ -112,7 +113,8 @@ class ExperimentResult:
         for row in self.rows:
             writer.writerow({k: _number(v) if isinstance(v, float) else v for k, v in row.cells().items()})
         if path is not None:
-            write_atomically(path, buffer.getvalue().encode())
+            with atomic(path) as temporary:
+                temporary.write_text(buffer.getvalue())
         return buffer.getvalue()
 
 
@@ -121,10 +123,19 @@ def provenance(**arguments: Any) -> dict[str, Any]:
     return {**arguments, "versions": versions(), "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
 
 
-def write_atomically(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file whole or not at all."""
+def save(result: ExperimentResult, figure: Any, folder: str | os.PathLike) -> list[Path]:
+    """Figure, rows and curves of an experiment as `<folder>/<name>.png`, `.csv` and `.nc`, each whole or not at all."""
+    paths = [Path(folder) / f"{result.name}{suffix}" for suffix in (".png", ".csv", ".nc")]
+    save_figure(figure, paths[0])
+    result.to_csv(paths[1])
+    save_dataset(result.to_dataset(), paths[2])
+    return paths
+
+
+def save_figure(figure: Any, path: str | os.PathLike) -> None:
+    """A matplotlib figure as PNG."""
     with atomic(path) as temporary:
-        temporary.write_bytes(content)
+        figure.savefig(temporary, format="png", dpi=130)
 
 
 def _is_text(cells: Sequence[Mapping[str, Any]], name: str) -> bool:

@@ -7,12 +7,10 @@ where do trajectories from pure noise commit, that is: what is the last t at whi
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ import xarray as xr
 from numerics.domain import DomainError
 from theory import LinearManifold, collapse_time, critical_alpha, onset_time
 from theory.drift import finite_size_value
-from validation.experiments.result import ExperimentResult, Row, provenance, write_atomically
+from validation.experiments.result import ExperimentResult, Row, provenance, save
 from validation.extrapolation import Estimate, Form, crossing, extrapolate, jackknife
 from validation.prediction import Prediction, judge
 from validation.returns import DYNAMICS, measure_commitments, measure_returns
@@ -167,7 +165,7 @@ def run(
         ),
     )
     if out is not None:
-        _save(result, Path(out))
+        save(result, figure(result), out)
     return result
 
 
@@ -422,11 +420,3 @@ def figure(result: ExperimentResult) -> Any:
         committed.set_title(str(label), pad=16)
         returned.set_title("lines: $E\\sum w^2$ at release", pad=16)
     return fig
-
-
-def _save(result: ExperimentResult, folder: Path) -> None:
-    image = io.BytesIO()
-    figure(result).savefig(image, format="png", dpi=130)
-    write_atomically(folder / "traps.png", image.getvalue())
-    result.to_csv(folder / "traps.csv")
-    write_atomically(folder / "traps.nc", bytes(result.to_dataset().to_netcdf(engine="h5netcdf")))

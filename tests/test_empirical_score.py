@@ -22,7 +22,7 @@ from validation.pruning import Clusters
 from validation.sweep import Sweep
 
 SCORE = {"float32": 1e-4, "float64": 1e-10}
-LEVELS = (1e-6, 1e-3, 0.1, 3.0, 100.0)
+LEVELS = (1e-6, 1e-4, 1e-2, 0.3, 3.0, 30.0, 1000.0)
 
 
 @pytest.fixture(autouse=True)

@@ -19,21 +19,24 @@ from validation.vector_math import COMPILED, over_rows
 
 __all__ = ["Candidates", "Plan", "Sweep", "all_tiles"]
 
-Plan = Sequence[tuple[int, int]]  # tiles (start, stop)
+Plan = Sequence[tuple[int, int, torch.Tensor | None]]  # tiles (start, stop, rows of the block or None for all)
 Candidates = tuple[torch.Tensor, torch.Tensor]  # row of the block, position in the tile order; (n,) each
-# share of a sample of pairs above which a method is given up
-PILOT = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 1.0}
+PILOT = {
+    torch.bfloat16: 0.1,
+    torch.float32: 0.01,
+    torch.float64: 1.0,
+}  # share of a sample kept: more, and it is given up
 PILOT_ROWS, PILOT_COLUMNS = 16, 1024  # size of that sample
-WORKING_SET = 1 << 19  # entries of a block's products by one tile; twice that for the tile itself
 SPARSE = 16  # a row with fewer than 1/16 of its weights in a tile adds them one by one
 
 
 def all_tiles(data: TrainingSet, queries: int) -> Plan:
-    """Tiles (start, stop) of a width that keeps a block's products in the cache (on a CPU)."""
+    """Tiles of a width that keeps a block's products in the cache (on a CPU)."""
     width = 16384
     if data.device.type == "cpu":
-        width = max(512, min(4096, WORKING_SET // max(queries, 128), 2 * WORKING_SET // data.N) // 512 * 512)
-    return list(data.tiles(width))
+        most = (4 << 20) // (torch.finfo(data.dtype).bits // 8)  # 4 MB of products, and of patterns
+        width = max(512, min(4096, most // max(queries, 128), most // data.N) // 512 * 512)
+    return [(start, stop, None) for start, stop in data.tiles(width)]
 
 
 class Sweep:
@@ -44,6 +47,7 @@ class Sweep:
         self.centred = x - data.centre
         self.norm = torch.linalg.vector_norm(self.centred, dim=1)
         self.compiled = COMPILED and data.device.type == "cpu"
+        self.all_rows = torch.arange(len(x), device=x.device)
 
     def error(self, dtype: torch.dtype) -> torch.Tensor:
         """(B,) bound on the rounding error of v in products of `dtype` (probabilistic for the accumulation: 2 sqrt(N) u)."""
@@ -59,20 +63,20 @@ class Sweep:
         B = len(self.x)
         best = torch.full((B,), -math.inf, dtype=torch.float64, device=self.x.device)
         self._begin(dtype, plan)
-        if self._hopeless(plan[0], window):
+        if self._hopeless(plan, window):
             return None
-        step = self._screen_compiled if self.compiled else self._screen_generic
         limit, kept = most * B, 0
         found: list[tuple[torch.Tensor, ...]] = []
-        for start, stop in plan:
-            products, h, _ = self._products(start, stop)
-            row, column, value = step(products, h, best, window)
-            if row.shape[0]:
-                found.append((row, column + start, value))
-                kept += row.shape[0]
+        for start, stop, rows in plan:
+            products, h, rows = self._products(start, stop, rows)
+            step = self._screen_compiled if self.compiled else self._screen_generic
+            new = step(products, h, rows, best, window)
+            kept += new[0].shape[0]
+            if new[0].shape[0]:
+                found.append((new[0], new[1] + start, new[2]))
             if kept > 4 * limit + (1 << 20):
                 found = [_within(found, best, window)]
-                kept = found[0][0].shape[0]
+                kept = len(found[0][0])
                 if kept > 2 * limit + (1 << 19):
                     return None
         row, position, _ = _within(found, best, window)
@@ -82,26 +86,25 @@ class Sweep:
         """Online sums over all tiles, with the pairs to be done again; None when there are more than `most` a row.
 
         Returns (top, S, Q, mean, (row, position)): sums over the others of exp((v - top)/t), its square, and (B, N) of it
-        times the recentred patterns. cut, and reach, depth (B,), in units of v/t: see `profile_kernels.profile_rows`.
+        times the recentred patterns.
         """
         B, device = len(self.x), self.x.device
-        self.state = torch.zeros(4, B, dtype=torch.float64, device=device)
-        self.state[0] = -math.inf
+        self.state = [torch.full((B,), -math.inf, dtype=torch.float64, device=device)]
+        self.state += [torch.zeros(B, dtype=torch.float64, device=device) for _ in range(3)]
         self.mean = torch.zeros(B, self.data.N, dtype=dtype, device=device)
         self._begin(dtype, plan)
-        if most < math.inf and bool((depth >= reach).any()) and self._hopeless(plan[0], reach * self.t):
+        if most < math.inf and bool((depth >= reach).any()) and self._hopeless(plan, reach * self.t):
             return None
-        self.kept, limits = np.zeros(B, dtype=np.int64), torch.stack([reach, depth])
-        step = self._weigh_compiled if self.compiled else self._weigh_generic
         found: list[tuple[torch.Tensor, ...]] = []
-        listed, limit = 0, most * B
-        for start, stop in plan:
-            products, h, tile = self._products(start, stop)
-            row, column, value = step(products, h, tile, cut, limits)
-            if row.shape[0]:
-                found.append((row, column + start, value))
-                listed += row.shape[0]
-            if listed > 4 * limit + (1 << 20):
+        kept, limit = 0, most * B
+        for start, stop, rows in plan:
+            products, h, rows = self._products(start, stop, rows)
+            step = self._weigh_compiled if self.compiled else self._weigh_generic
+            new = step(products, h, rows, cut, reach, depth, self.tile)
+            kept += new[0].shape[0]
+            if new[0].shape[0]:
+                found.append((new[0], new[1] + start, new[2]))
+            if kept > 4 * limit + (1 << 20):
                 return None
         top, S, Q, E = self.state
         log_z = torch.where(S + E > 0, top + self.t * (S + E).log(), -math.inf)
@@ -110,90 +113,99 @@ class Sweep:
             return None
         return top, S, Q, self.mean, (row, position)
 
+    def _hopeless(self, plan: Plan, window: torch.Tensor) -> bool:
+        """A pilot, a few queries against the first tile: would this window keep too large a share of the pairs?"""
+        start, stop, rows = plan[0]
+        stop = min(stop, start + PILOT_COLUMNS)
+        rows = self.all_rows if rows is None else rows
+        products, h, rows = self._products(start, stop, rows[:: max(1, len(rows) // PILOT_ROWS)])
+        v = products.to(h.dtype) - h
+        kept = v >= (v.amax(1).double() - window[rows]).to(v.dtype)[:, None]
+        return int(kept.sum()) > max(PILOT[products.dtype] * v.numel(), 4 * len(rows))
+
     def _begin(self, dtype: torch.dtype, plan: Plan) -> None:
         self.left = self.centred.to(dtype)
-        width = max(stop - start for start, stop in plan)
+        width = max(stop - start for start, stop, _ in plan)
         self.buffer = torch.empty(len(self.x), width, dtype=dtype, device=self.x.device)
         self.inv_t = 1 / self.t
 
-    def _products(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(products (B, T), half norms (T,), patterns (T, N)) of one tile; what is left out at -inf."""
-        left, products = self.left, self.buffer
-        tile, h = self.data.tile(start, stop, left.dtype), self.data.norms(start, stop, left.dtype)
-        if products.shape[1] != stop - start:
-            products = products.view(-1)[: len(left) * (stop - start)].view(len(left), stop - start)
-        torch.mm(left, tile.T, out=products)
+    def _products(self, start: int, stop: int, rows: torch.Tensor | None):
+        left = self.left if rows is None else self.left[rows]
+        self.tile = self.data.tile(start, stop, left.dtype)
+        products = self.buffer.view(-1)[: len(left) * (stop - start)].view(len(left), stop - start)
+        torch.mm(left, self.tile.T, out=products)
+        rows = self.all_rows if rows is None else rows
         if self.exclude is not None:
-            place = self.exclude - start
+            place = self.exclude[rows] - start
             hit = torch.nonzero((place >= 0) & (place < stop - start)).view(-1)
             products[hit, place[hit]] = -math.inf
-        return products, h, tile
+        return products, self.data.norms(start, stop, left.dtype), rows
 
-    def _hopeless(self, tile: tuple[int, int], window: torch.Tensor) -> bool:
-        """A pilot, a few queries against a tile: would this window keep too large a share of the pairs?"""
-        some = slice(0, None, max(1, len(self.x) // PILOT_ROWS))
-        start, stop = tile[0], min(tile[1], tile[0] + PILOT_COLUMNS)
-        h = self.data.norms(start, stop, self.left.dtype)
-        v = (self.left[some] @ self.data.tile(start, stop, self.left.dtype).T).to(h.dtype) - h
-        kept = v >= (v.amax(1).double() - window[some]).to(v.dtype)[:, None]
-        return int(kept.sum()) > max(PILOT[self.left.dtype] * v.numel(), 4 * v.shape[0])
-
-    def _screen_compiled(self, products, h, best, window):
+    def _screen_compiled(self, products, h, rows, best, window):
         stored = products.view(torch.uint16) if products.dtype == torch.bfloat16 else products
-        return _collect(screen_rows, (stored.numpy(), h.numpy(), best.numpy(), window.numpy()), ())
+        arrays = stored.numpy(), h.numpy(), rows.numpy(), best.numpy(), window.numpy()
+        return _collect(screen_rows, arrays, arrays[2], ())
 
-    def _screen_generic(self, products, h, best, window):
+    def _screen_generic(self, products, h, rows, best, window):
         v = products.to(h.dtype) - h
-        torch.maximum(best, v.amax(1).double(), out=best)
-        row, column = torch.nonzero(v >= (best - window).to(v.dtype)[:, None], as_tuple=True)
-        return row, column, v[row, column].double()
+        best[rows] = torch.maximum(best[rows], v.amax(1).double())
+        a, column = torch.nonzero(v >= (best - window)[rows].to(v.dtype)[:, None], as_tuple=True)
+        return rows[a], column, v[a, column].double()
 
-    def _weigh_compiled(self, products, h, tile, cut, limits):
-        kept, weights, mean = self.kept, products.numpy(), self.mean.numpy()
-        n, few = len(kept), products.shape[1] // SPARSE
-        arrays = weights, h.numpy(), self.inv_t.numpy(), self.state.numpy(), mean, cut, limits.numpy(), few
-        found = _collect(weigh_rows, arrays, (kept,))
-        full = kept > few
+    def _weigh_compiled(self, products, h, rows, cut, reach, depth, tile):
+        n, width = products.shape
+        kept = np.empty(n, dtype=np.int64)
+        weights, places, mean = products.numpy(), rows.numpy(), self.mean.numpy()
+        state = [s.numpy() for s in self.state]
+        arrays = weights, h.numpy(), places, self.inv_t.numpy(), *state, mean, cut, reach.numpy(), depth.numpy()
+        found = _collect(weigh_rows, arrays, places, (kept,))
+        full = kept > width // SPARSE
         heavy = np.count_nonzero(full)
-        if heavy == n:
-            self.mean.addmm_(products, tile)
-            return found
         if 2 * heavy >= n:
-            products.index_fill_(0, torch.from_numpy(np.flatnonzero(kept == 0)), 0)
-            self.mean.addmm_(products, tile)
+            if heavy < n:
+                products.index_fill_(0, torch.from_numpy(np.flatnonzero(kept == 0)), 0)
+            self._add(products, rows, tile)
             return found
         if heavy:
             chosen = torch.from_numpy(np.flatnonzero(full))
-            self.mean.index_add_(0, chosen, products[chosen] @ tile)
+            self._add(products[chosen], rows[chosen], tile)
         light = np.flatnonzero((kept > 0) & ~full)
         if len(light):
             patterns = tile.numpy()
-            over_rows(lambda a, b: add_sparse_rows(weights, patterns, light, mean, a, b), len(light))
+            over_rows(lambda a, b: add_sparse_rows(weights, patterns, light, places, mean, a, b), len(light))
         return found
 
-    def _weigh_generic(self, products, h, tile, cut, limits):
-        (top, S, Q, E), (reach, depth), t = self.state, limits, self.t
+    def _weigh_generic(self, products, h, rows, cut, reach, depth, tile):
+        top, S, Q, E = self.state
+        t, reach, depth = self.t[rows], reach[rows], depth[rows]
         v = products - h
         peak = v.amax(1).double()
-        log_z = torch.where(S + E > 0, top + t * (S + E).log(), -math.inf)
+        old, s, q, e = top[rows], S[rows], Q[rows], E[rows]
+        log_z = torch.where(s + e > 0, old + t * (s + e).log(), -math.inf)
         active = peak >= log_z - reach * t
-        new = torch.where(active, torch.maximum(top, peak), top)
-        factor = torch.where(new > top, torch.exp((top - new) / t), 1.0)
-        shifted = (v - torch.where(active, new, 0.0).to(v.dtype)[:, None]) * (1 / t).to(v.dtype)[:, None]
-        weight = torch.where((shifted > -cut) & active[:, None], shifted.clamp(max=0).exp_(), 0.0)
-        summed = (depth < reach).to(v.dtype)[:, None]
-        total = (S + E) * factor + (weight * summed).sum(1).double()
-        log_z = torch.where(total > 0, new + t * total.log(), peak)
-        limit = torch.where(active & (depth >= 0), torch.maximum(log_z, peak * (depth >= reach)) - depth * t, math.inf)
-        aside = v >= limit.to(v.dtype)[:, None]
-        row, column = torch.nonzero(aside, as_tuple=True)
-        top.copy_(new)
-        E.mul_(factor).index_add_(0, row, shifted[row, column].double().exp_())
-        weight = torch.where(aside, 0.0, weight * summed)
-        S.mul_(factor).add_(weight.sum(1).double())
-        Q.mul_(factor.square()).add_(weight.square().sum(1).double())
-        self.mean.mul_(factor.to(v.dtype)[:, None]).addmm_(weight, tile)
-        return row, column, v[row, column].double()
+        new = torch.where(active, torch.maximum(old, peak), old)
+        factor = torch.where(new > old, torch.exp((old - new) / t), 1.0)
+        log_z = torch.maximum(log_z, peak)
+        limit = torch.where(active & (depth >= 0), log_z - depth * t, math.inf).to(v.dtype)[:, None]
+        weight = (v - torch.where(active, new, 0.0).to(v.dtype)[:, None]) * (1 / t).to(v.dtype)[:, None]
+        least = weight > -cut
+        weight = weight.clamp_(max=0).exp_()
+        aside = v >= limit
+        a, column = torch.nonzero(aside, as_tuple=True)
+        e = e * factor + (weight * aside).sum(1).double()
+        weight = torch.where(least & ~aside & (active & (depth < reach))[:, None], weight, 0.0)
+        top[rows], E[rows] = new, e
+        S[rows] = s * factor + weight.sum(1).double()
+        Q[rows] = q * factor.square() + weight.square().sum(1).double()
+        self.mean[rows] *= factor.to(v.dtype)[:, None]
+        self._add(weight, rows, tile)
+        return rows[a], column, v[a, column].double()
+
+    def _add(self, weights: torch.Tensor, rows: torch.Tensor, tile: torch.Tensor) -> None:
+        if len(rows) == len(self.mean):
+            self.mean.addmm_(weights, tile)
+        else:
+            self.mean.index_add_(0, rows, weights @ tile)
 
 
 def _within(found, level: torch.Tensor, window: torch.Tensor):
@@ -203,10 +215,10 @@ def _within(found, level: torch.Tensor, window: torch.Tensor):
     return row[keep], position[keep], value[keep]
 
 
-def _collect(kernel, arrays, last: tuple) -> tuple[torch.Tensor, ...]:
+def _collect(kernel, arrays, rows: np.ndarray, last: tuple) -> tuple[torch.Tensor, ...]:
     """Run a row kernel over threads, emptying its lists when they are full; (row, column, v) of what it listed."""
     n, columns = arrays[0].shape
-    capacity, counts = max(2 * columns, 1 << 14), np.empty(n, dtype=np.int64)
+    capacity, counts = max(2 * columns, 1 << 14), np.zeros(n, dtype=np.int64)
 
     def work(first: int, end: int) -> list[tuple[np.ndarray, ...]]:
         out = []
@@ -214,8 +226,8 @@ def _collect(kernel, arrays, last: tuple) -> tuple[torch.Tensor, ...]:
             place, value = np.empty(capacity, dtype=np.int64), np.empty(capacity, dtype=arrays[1].dtype)
             found, resume = kernel(*arrays, first, end, place, value, counts, *last)
             if found:
-                row = np.repeat(np.arange(first, resume), counts[first:resume])
-                out.append((row, place[:found], value[:found].astype(np.float64)))
+                span = slice(first, resume)
+                out.append((np.repeat(rows[span], counts[span]), place[:found], value[:found].astype(np.float64)))
             first = resume
         return out
 

@@ -15,13 +15,10 @@ from validation.vector_math import LANES, SUMS, exp, widen
 
 __all__ = ["add_sparse_rows", "pair_displacements", "pair_energies", "screen_rows", "search_clusters", "weigh_rows"]
 
-CALM = 1e8  # sum of squares below which no weight is far above the reference
-TINY = 1e-300
-
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
 def _load_row(products, h, row, lane):
-    """row = products - h, and its maximum, kept in lanes side by side because LLVM does not vectorise that reduction."""
+    """row = products - h, and its maximum (lanes side by side, as in `_largest`)."""
     whole = row.shape[0] // LANES * LANES
     lane[:] = -np.inf
     for start in range(0, whole, LANES):
@@ -39,139 +36,74 @@ def _load_row(products, h, row, lane):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def screen_rows(products, h, best, window, first, stop, columns, values, counts):
+def screen_rows(products, h, rows, best, window, first, stop, columns, values, counts):
     """Candidates of one tile: in each row the columns whose v = x.xi - |xi|^2/2 comes within `window` of the best so far.
 
-    products : (B, T), float32, float64, or bfloat16 bits as uint16; best, window : (B,)
-    columns, values : (capacity,) written from 0 on; counts : (B,) how many in each row. `best` is raised as rows are read.
+    products : (n, T), float32, float64, or bfloat16 bits as uint16; rows : (n,) their rows in `best` and `window` (B,)
+    columns, values : (capacity,) written from 0 on; counts : (n,) how many in each row. `best` is raised as rows are read.
     Returns (entries, row) with row == stop when done, else where to resume with empty lists.
     """
     T, n = products.shape[1], 0
     row, lane = np.empty(T, h.dtype), np.empty(LANES, h.dtype)
-    for i in range(first, stop):
-        counts[i] = 0
-        top = float(_load_row(products[i], h, row, lane))
+    for a in range(first, stop):
+        i = rows[a]
+        counts[a] = 0
+        top = float(_load_row(products[a], h, row, lane))
         if top < best[i] - window[i]:
             continue
         if n + T > columns.shape[0]:
-            return n, i
+            return n, a
         best[i] = max(best[i], top)
         limit, before = h.dtype.type(best[i] - window[i]), n
         for j in range(T):
             if row[j] >= limit:
                 columns[n], values[n] = j, row[j]
                 n += 1
-        counts[i] = n - before
+        counts[a] = n - before
     return n, stop
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def _weigh_row(products, h, row, reference, rate, least):
-    """products become weights exp((row - reference) rate), row = products - h, zero unless above `least`; sum, squares.
-
-    `row` is kept (products no longer hold it). Exponents are clipped at 80, so that the caller sees a huge sum, not NaN.
-    """
-    zero, most = h.dtype.type(0), h.dtype.type(80)
-    s, r = zero, zero
-    for j in range(h.shape[0]):
-        value = products[j] - h[j]
-        row[j] = value
-        shifted = (value - reference) * rate
-        e = exp(min(shifted, most))
-        e = e if shifted > least else zero
-        products[j] = e
-        s += e
-        r += e * e
-    return s, r
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def _reweigh_row(weights, row, reference, rate, least):
-    """The same from a row already loaded."""
-    zero = row.dtype.type(0)
-    s, r = zero, zero
+def _weigh_row(row, weights, inv_t, reference, least, limit):
+    """weights = exp((row - reference) inv_t), zero unless above `least` and row below `limit`; sum, squares, how many."""
+    zero, one = row.dtype.type(0), row.dtype.type(1)
+    s, r, c = zero, zero, zero
     for j in range(row.shape[0]):
-        shifted = (row[j] - reference) * rate
+        shifted = (row[j] - reference) * inv_t
         e = exp(shifted)
         e = e if shifted > least else zero
+        e = e if row[j] < limit else zero
         weights[j] = e
         s += e
         r += e * e
-    return s, r
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def _sum_row(weights):
-    zero = weights.dtype.type(0)
-    s, r = zero, zero
-    for j in range(weights.shape[0]):
-        s += weights[j]
-        r += weights[j] * weights[j]
-    return s, r
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def _largest(row, lane):
-    whole = row.shape[0] // LANES * LANES
-    lane[:] = -np.inf
-    for start in range(0, whole, LANES):
-        for k in range(LANES):
-            lane[k] = max(lane[k], row[start + k])
-    top = lane[0]
-    for k in range(1, LANES):
-        top = max(top, lane[k])
-    for j in range(whole, row.shape[0]):
-        top = max(top, row[j])
-    return top
+        c += one if e > zero else zero
+    return s, r, c
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _used(weights, s, r, few):
-    """How many weights are not zero, or the row's length when that is surely more than `few`."""
-    if s <= 0:
-        return 0
-    if float(s) * float(s) > few * float(r):  # the participation ratio is a lower bound
-        return weights.shape[0]
-    return np.count_nonzero(weights)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def weigh_rows(products, h, inv_t, state, mean, cut, limits, few, first, stop, columns, values, counts, kept):
+def weigh_rows(
+    products, h, rows, inv_t, top, S, Q, E, mean, cut, reach, depth, first, stop, columns, values, counts, kept
+):
     """One tile of the online softmax: products become weights exp((v - top)/t), v = x.xi - |xi|^2/2; see `profile_rows`.
 
-    state : (4, B), a reference `top` near the running maximum of v, the sum and sum of squares relative to it, and the sum
-    of what was set aside; mean : (B, N) running sum of weights times patterns, rescaled here when `top` rises (the second
-    product adds to it). limits : (2, B), `reach` and `depth` as in `profile_rows`, equal where nothing is left to sum.
-    counts : (B,) entries set aside. kept : (B,), in: nonzero where the last tile had weight, then a row is weighed at once
-    and its maximum bounded by the sum of squares; out: weights that are not zero (or T when more than `few`; a row with 0
-    is left undefined in `products`). Returns as `screen_rows` does.
+    top, S, Q, E : (B,) running maximum of v, sums, sums of squares, what was set aside; mean : (B, N) running sum of
+    weights times patterns, rescaled here when the maximum rises (the products' second half adds to it). reach, depth : (B,)
+    as in `profile_rows`, with depth == reach leaving nothing to sum. counts, kept : (n,) entries set aside, and weights
+    that are not zero; a row with kept == 0 is left undefined in `products`. Returns as `screen_rows` does.
     """
     T, n = products.shape[1], 0
     row, lane = np.empty(T, h.dtype), np.empty(LANES, h.dtype)
-    least, zero = h.dtype.type(-cut), h.dtype.type(0)
-    top, S, Q, E = state[0], state[1], state[2], state[3]
-    for i in range(first, stop):
-        scale, reach, depth = inv_t[i], limits[0, i], limits[1, i]
-        total, rate, weights = S[i] + E[i], h.dtype.type(scale), products[i]
-        if kept[i] > 0 and total > 0.0 and depth < reach:
-            s, r = _weigh_row(weights, h, row, h.dtype.type(top[i]), rate, least)
-            if r < CALM and (depth < 0.0 or 0.5 * math.log(r + TINY) < math.log(total + s) - depth):
-                S[i] += s
-                Q[i] += r
-                counts[i], kept[i] = 0, _used(weights, s, r, few)
-                continue
-            peak = float(_largest(row, lane))
-        else:
-            peak = float(_load_row(weights, h, row, lane))
-        if n + T > columns.shape[0]:
-            kept[i] = 0
-            for j in range(T):
-                weights[j] = row[j] + h[j]
-            return n, i
-        counts[i] = kept[i] = 0
+    least, unlimited, zero = h.dtype.type(-cut), h.dtype.type(np.inf), h.dtype.type(0)
+    for a in range(first, stop):
+        i = rows[a]
+        counts[a] = kept[a] = 0
+        peak = float(_load_row(products[a], h, row, lane))
+        total, scale = S[i] + E[i], inv_t[i]
         log_z = top[i] + math.log(total) / scale if total > 0.0 else -math.inf
-        if peak < log_z - reach / scale:
+        if peak < log_z - reach[i] / scale:
             continue
+        if n + T > columns.shape[0]:
+            return n, a
         if peak > top[i]:
             factor = math.exp((top[i] - peak) * scale)
             S[i] *= factor
@@ -179,40 +111,39 @@ def weigh_rows(products, h, inv_t, state, mean, cut, limits, few, first, stop, c
             Q[i] *= factor * factor
             top[i] = peak
             rescale = h.dtype.type(factor)
-            for k in range(mean.shape[1]):
-                mean[i, k] *= rescale
-        reference = h.dtype.type(top[i])
-        s, r = zero, zero
+            for j in range(mean.shape[1]):
+                mean[i, j] *= rescale
+        reference, rate, before = h.dtype.type(top[i]), h.dtype.type(scale), n
+        s, r, c = zero, zero, zero
         log_z = max(log_z, peak)
-        if depth < reach:
-            s, r = _reweigh_row(weights, row, reference, rate, least)
+        if depth[i] < reach[i]:
+            s, r, c = _weigh_row(row, products[a], rate, reference, least, unlimited)
             log_z = top[i] + math.log(S[i] + E[i] + s) / scale
-        if depth >= 0.0 and peak >= log_z - depth / scale:
-            limit, before = h.dtype.type(log_z - depth / scale), n
+        if depth[i] >= 0.0 and peak >= log_z - depth[i] / scale:
+            limit = h.dtype.type(log_z - depth[i] / scale)
             for j in range(T):
                 if row[j] >= limit:
                     columns[n], values[n] = j, row[j]
                     n += 1
                     E[i] += exp((row[j] - reference) * rate)
-                    weights[j] = zero
-            counts[i] = n - before
-            if depth < reach:
-                s, r = _sum_row(weights)
+            counts[a] = n - before
+            if depth[i] < reach[i]:
+                s, r, c = _weigh_row(row, products[a], rate, reference, least, limit)
         S[i] += s
         Q[i] += r
-        kept[i] = _used(weights, s, r, few)
+        kept[a] = int(c)
     return n, stop
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def add_sparse_rows(weights, tile, chosen, mean, first, stop):
-    """mean[i] += weights[i] @ tile for the rows i of `chosen[first:stop]`, over the weights that are not zero."""
+def add_sparse_rows(weights, tile, chosen, rows, mean, first, stop):
+    """mean[rows[a]] += weights[a] @ tile for the rows `chosen[first:stop]`, over the weights that are not zero."""
     zero = weights.dtype.type(0)
     for k in range(first, stop):
-        i = chosen[k]
-        target = mean[i]
+        a = chosen[k]
+        target = mean[rows[a]]
         for j in range(weights.shape[1]):
-            w = weights[i, j]
+            w = weights[a, j]
             if w > zero:
                 for n in range(tile.shape[1]):
                     target[n] += w * tile[j, n]

@@ -203,7 +203,7 @@ def theory_section() -> Section:
     import sympy as sp
 
     from theory import collapse_time, condensation_time, generalization_time, onset_time
-    from theory.notation import alpha_D
+    from theory.notation import alpha, alpha_D
 
     model = LinearManifold(alpha_D)
     functions = (onset_time, collapse_time, condensation_time, generalization_time)
@@ -216,7 +216,7 @@ def theory_section() -> Section:
         ],
     )
     for function in functions:
-        equations = function.equation(model).args
+        equations = sorted(function.equation(model).args, key=lambda e: e.lhs != 2 * alpha)
         shown = (sp.mathml(equation, printer="presentation").join(_MATH) for equation in equations)
         section.equations.append({"words": f"{function.kind}:", "mathml": "".join(shown)})
     point = LinearManifold(0.5)

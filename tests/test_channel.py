@@ -7,10 +7,10 @@ import sympy as sp
 from replica_referee import inner, matched_averages
 
 from numerics.channel import CLEAN, MATCHED, NOISY, Channel
-from numerics.channel_linear import linear_inner, log_ndtr
 from numerics.domain import DomainError
 from numerics.fast_exp import exp_array
 from numerics.fixed_point import FixedPoint, StableFixedPoint
+from numerics.half_lines import BLOCK, block_work, half_line_laws, half_line_moments
 from numerics.solution import Status
 from numerics.tabulated import tabulate
 from theory.activations import activation
@@ -43,23 +43,51 @@ def test_an_undeclared_kink_is_an_error():
         tabulate(lambda h: np.abs(h - 0.3), 4.0)
 
 
+def one_observation(name, x, omega, V, t, slope=0.7):
+    """All sums of a block that holds one observation, and the weight of Stein's form."""
+    block, weight, stein, out = (np.zeros(BLOCK) for _ in range(4))
+    block[0], weight[0], stein[0] = x, 1.0, 0.3
+    shape = np.array(activation(name).pieces)
+    half_line_moments(block, weight, stein, 1, omega, V, 1 / t, slope, shape, block_work(), out)
+    return out
+
+
 @pytest.mark.parametrize("name", PIECEWISE)
 @pytest.mark.parametrize(
-    ("x", "omega", "V", "t"), [(0.3, 0.1, 0.5, 0.2), (-0.7, 1.2, 0.3, 0.05), (2.0, -1.5, 0.9, 1e-2)]
+    ("x", "omega", "V", "t"),
+    [(0.3, 0.1, 0.5, 0.2), (-0.7, 1.2, 0.3, 0.05), (2.0, -1.5, 0.9, 1e-2), (1e-3, 0.02, 1e-3, 1e-4)],
 )
 def test_erf_forms_against_mpmath_quadrature(name, x, omega, V, t):
-    got = np.empty(6)
-    linear_inner(x, omega, V, 1 / t, np.array(activation(name).pieces), got)
+    got = one_observation(name, x, omega, V, t)
     with mpmath.workdps(30):
-        exact = [float(v) for v in inner(name, x, omega, V, 1 / mpmath.mpf(t))]
-    np.testing.assert_allclose(got[:4], exact, rtol=2e-12, atol=1e-14)
+        log_i, mean, variance, square = (float(v) for v in inner(name, x, omega, V, 1 / mpmath.mpf(t)))
+    f = mean / np.sqrt(V)
+    expected = [log_i, f * f, (variance - 1) / V, square, 1.0]
+    np.testing.assert_allclose(got[[0, 1, 2, 4, 6]], expected, rtol=2e-11, atol=1e-14)
 
 
-def test_log_ndtr_in_both_tails():
-    for z in (-35.0, -8.0, -1.0, 0.3, 9.0):
-        with mpmath.workdps(40):
-            exact = float(mpmath.log(mpmath.ncdf(z)))
-        assert abs(log_ndtr(z) - exact) <= 4e-15 * max(1, abs(exact)) * 10
+def test_the_teachers_derivative_is_that_of_f():
+    """``out[3]`` is ``dw f + slope df/dx``: by a difference of `f` itself."""
+    x, omega, V, t, h = 1.3, 0.1, 0.5, 0.2, 1e-5
+    root = [np.sqrt(one_observation("leaky_relu", x + s * h, omega, V, t)[1]) for s in (-1, 0, 1)]
+    expected = 0.3 * root[1] + 0.7 * (root[2] - root[0]) / (2 * h)
+    assert one_observation("leaky_relu", x, omega, V, t)[3] == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_the_law_of_one_side_integrates_to_its_mass(side):
+    """relu's active half: ``s(h) + noise`` for ``h ~ N(omega, sigma), h > 0``; the mean of h by Stein."""
+    x = np.linspace(-4, 6, 96)
+    step, omega, sigma, delta = x[1] - x[0], 0.2, 0.6, 0.05
+    law, stein = np.zeros(BLOCK), np.zeros(BLOCK)
+    shape = np.array(activation("relu").pieces)
+    half_line_laws(x, np.full(96, step), 96, omega, sigma, delta, side, shape, block_work(), law, stein)
+    from scipy.stats import norm
+
+    z = omega / np.sqrt(sigma)
+    sign = 2 * side - 1
+    assert law.sum() == pytest.approx(norm.cdf(sign * z), abs=1e-10)
+    assert stein.sum() == pytest.approx(sign * norm.pdf(z) / np.sqrt(sigma), abs=1e-10)
 
 
 @pytest.mark.parametrize("name", PIECEWISE)

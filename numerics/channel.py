@@ -29,9 +29,9 @@ class Rule:
     """
 
     inner: float = 0.7
-    outer: float = 0.5
+    outer: float = 0.6
     sharp: float = 0.24
-    field: float = 0.11
+    field: float = 0.12
 
     def refined(self, factor: float = 1.4) -> Rule:
         """The rule with every spacing divided by `factor`."""

@@ -131,7 +131,7 @@ def _combine(n, V, beta, shape, v0, v1, gain0, gain1, slope, root, work, w, dw, 
     mass1, mean1, spread1, gap1 = work[7], work[9], work[10], work[11]
     total, small, zero_larger = work[6], work[13], work[12]
     left, right = shape[2], shape[4]
-    log_i = f_square = f_slope = f_star = square = variance = weight = 0.0
+    f_square = f_slope = f_star = square = variance = weight = 0.0
     for j in range(n):
         first = zero_larger[j] >= 0.0
         w0 = mass0[j] if first else mass0[j] * small[j]

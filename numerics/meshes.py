@@ -16,9 +16,10 @@ GL_NODES, GL_WEIGHTS = np.polynomial.legendre.leggauss(12)
 
 
 @njit(cache=True, error_model="numpy")
-def uniform_mesh(a, b, step):
-    """Trapezoidal nodes and weights on [a, b] with a spacing of at most `step`."""
+def uniform_mesh(a, b, step, multiple=1):
+    """Trapezoidal nodes and weights on [a, b] with a spacing of at most `step`; their number is a multiple of `multiple`."""
     n = max(2, int(np.ceil((b - a) / step)) + 1)
+    n = (n + multiple - 1) // multiple * multiple
     x = np.empty(n)
     w = np.empty(n)
     h = (b - a) / (n - 1)

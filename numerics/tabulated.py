@@ -17,7 +17,7 @@ from numba import njit
 
 from .domain import DomainError
 
-__all__ = ["Table", "table_slopes", "table_values", "tabulate"]
+__all__ = ["Table", "table_values", "table_values_and_slopes", "tabulate"]
 
 DEGREE = 15
 _NODES = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))
@@ -180,43 +180,59 @@ def _evaluate(function, h, name):
 @njit(cache=True, error_model="numpy")
 def table_values(edges, coefficients, h, n, out):
     """``out[:n] = s(h[:n])`` for increasing `h`; beyond the table the end panel's limit value is used."""
-    panel = 0
     last = edges.size - 2
-    for j in range(n):
-        x = min(max(h[j], edges[0]), edges[last + 1])
-        if j == 0:
-            low, high = 0, last
-            while low < high:
-                middle = (low + high + 1) // 2
-                if edges[middle] <= x:
-                    low = middle
-                else:
-                    high = middle - 1
-            panel = low
-        while panel < last and x >= edges[panel + 1]:
+    first = 0
+    panel = min(max(np.searchsorted(edges, h[0], side="right") - 1, 0), last)
+    while first < n:
+        while panel < last and h[first] >= edges[panel + 1]:
             panel += 1
-        c = coefficients[panel]
-        u = (2 * x - edges[panel] - edges[panel + 1]) / (edges[panel + 1] - edges[panel])
-        value = c[15]
-        for k in range(14, -1, -1):
-            value = value * u + c[k]
-        out[j] = value
+        end = first + 1
+        limit = edges[panel + 1] if panel < last else np.inf
+        while end < n and h[end] < limit:
+            end += 1
+        _horner(coefficients[panel], edges[panel], edges[panel + 1], h, first, end, out)
+        first = end
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+def _horner(c, left, right, h, first, end, out):
+    scale = 2.0 / (right - left)
+    for j in range(first, end):
+        u = min(max((h[j] - left) * scale - 1.0, -1.0), 1.0)
+        p = c[14] + u * c[15]
+        p = c[13] + u * p
+        p = c[12] + u * p
+        p = c[11] + u * p
+        p = c[10] + u * p
+        p = c[9] + u * p
+        p = c[8] + u * p
+        p = c[7] + u * p
+        p = c[6] + u * p
+        p = c[5] + u * p
+        p = c[4] + u * p
+        p = c[3] + u * p
+        p = c[2] + u * p
+        p = c[1] + u * p
+        out[j] = c[0] + u * p
 
 
 @njit(cache=True, error_model="numpy")
-def table_slopes(edges, coefficients, h, n, out):
-    """``out[:n] = s'(h[:n])``; 0 beyond the table."""
+def table_values_and_slopes(edges, coefficients, h, n, values, slopes):
+    """``values[:n] = s(h[:n])`` and ``slopes[:n] = s'(h[:n])`` for increasing `h`; beyond the table the slope is 0."""
+    table_values(edges, coefficients, h, n, values)
     last = edges.size - 2
+    panel = 0
     for j in range(n):
         x = h[j]
         if x < edges[0] or x > edges[last + 1]:
-            out[j] = 0.0
+            slopes[j] = 0.0
             continue
-        i = min(max(np.searchsorted(edges, x, side="right") - 1, 0), last)
-        c = coefficients[i]
-        half = 0.5 * (edges[i + 1] - edges[i])
-        u = (x - edges[i]) / half - 1.0
+        while panel < last and x >= edges[panel + 1]:
+            panel += 1
+        c = coefficients[panel]
+        scale = 2.0 / (edges[panel + 1] - edges[panel])
+        u = (x - edges[panel]) * scale - 1.0
         value = 15 * c[15]
         for k in range(14, 0, -1):
             value = value * u + k * c[k]
-        out[j] = value / half
+        slopes[j] = value * scale

@@ -19,6 +19,7 @@ from .solution import Solution, Status
 __all__ = ["Branches", "Family", "invert"]
 
 SEPARATE = 1e-4  # fixed points closer than this are one, found twice
+LEVEL = 1e-9  # a function that changes less than this over one spacing has reached its limit
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ def invert(
 ) -> tuple[Solution, np.ndarray]:
     """Solve ``value(x) = target`` in every cell; ``value(x, row, payload) -> (v, dv/dx or NaN)`` decreases with `x`.
 
+    A function that levels off below the target as `x` falls has no solution there (status NO_SOLUTION).
     Returns the Solution (value `x`; branch 0 unique, 1 low, 2 high, 3 at a jump between the two) and the payload at
     each. The residual is ``v - target`` at the returned `x`. A cell converges when its Newton or secant correction of `x` is
     below `tolerance`, or when its bracket is that small: then the function jumps over the target.
@@ -177,13 +179,21 @@ def invert(
     most, least = (np.full(family.rows, s * np.inf) for s in (-1, 1))
     np.maximum.at(most, row, target)
     np.minimum.at(least, row, target)
+    level = np.zeros(family.rows, dtype=bool)  # rows whose value has a limit at small x, below the largest target
     for down in (True, False):
         rows = needed
         while rows.size:
             sampled = np.array(branches.sampled)[:, rows]
             ends = np.argmax(sampled, axis=0) if down else len(branches.y) - 1 - np.argmax(sampled[::-1], axis=0)
-            v = np.array([column(j)[0] for j in range(len(branches.y))])[ends, rows]
+            values = np.array([column(j)[0] for j in range(len(branches.y))])
+            v = values[ends, rows]
             short = ~(v > most[rows]) if down else ~(v < least[rows])
+            if down:
+                with np.errstate(invalid="ignore"):
+                    flat = np.abs(v - values[np.minimum(ends + 1, len(values) - 1), rows]) < LEVEL
+                flat &= (ends + 1 < len(values)) & short
+                level[rows[flat]] = True
+                short &= ~flat
             nodes = branches.first + ends + (-1 if down else 1)
             short &= (nodes >= branches.j_min) & (nodes <= branches.j_max)
             rows, nodes = rows[short], nodes[short]
@@ -210,7 +220,8 @@ def invert(
     residual = np.full(n, np.nan)
     iterations = np.zeros(n, dtype=np.int32)
     branch = np.zeros(n, dtype=np.int8)
-    status = np.where(has, Status.NOT_CONVERGED, Status.NO_BRACKET).astype(np.int8)
+    none = level[row] & (last_above < 0)  # the function stays below the target for every x
+    status = np.where(has, Status.NOT_CONVERGED, np.where(none, Status.NO_SOLUTION, Status.NO_BRACKET)).astype(np.int8)
     payload = np.full((n, PAY.shape[-1]), np.nan)
     cells = np.flatnonzero(has)
     if cells.size == 0:

@@ -315,6 +315,17 @@ def test_basins_and_free_energy():
 # --- limits -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ["collapse", "onset"])
+def test_a_discrete_activation_has_no_time_above_its_threshold(kind):
+    """Sign data are 2^N points at most: beyond an alpha nothing collapses, and the status says so at once."""
+    engine = ReplicaEngine(HiddenManifold(0.5, "sign"))
+    threshold = discrete_threshold(engine.model)
+    found = engine.log_time(kind, threshold * np.array([0.9, 1.5]))
+    assert list(found.status) == [Status.OK, Status.NO_SOLUTION]
+    assert np.isfinite(found.value[0])
+    assert np.isnan(found.value[1])
+
+
 @pytest.mark.parametrize(
     ("name", "a"),
     [("tanh", 0.3), ("tanh", 0.7), *(pytest.param(n, 0.3, marks=SLOW) for n in ("erf", "relu"))],

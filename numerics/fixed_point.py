@@ -187,7 +187,7 @@ class StableFixedPoint:
             closed = np.where(stalled, middle, np.where(inside, secant, between))
             # no bracket yet: the secant if it points where the map pushes and not too far, else ever longer plain steps
             push = np.where(growth[a] > 1, growth[a], 1.0) * r[a]
-            far = np.abs(secant - y[a]) > np.maximum(20 * np.abs(push), 1e-3)
+            far = np.abs(secant - y[a]) > np.clip(20 * np.abs(push), 1e-3, 4.0)
             along = np.isfinite(secant) & ((secant - y[a]) * r[a] > 0) & ~far
             opened = np.where(along, secant, y[a] + np.clip(push, -2.0, 2.0))
             opened = np.where(opened > self.lower, opened, 0.5 * (y[a] + self.lower))

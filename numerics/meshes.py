@@ -54,10 +54,12 @@ def panel_edges(a, b, points, narrow, plateau, wide, bend=0.0):
             width = min(wide, narrow + max(0.0, near - plateau))
             if bend > 0.0:
                 width = min(width, np.sqrt(narrow * narrow + bend * near))
-            ahead = np.inf
+            # and no wider than allowed where it ends, when a feature lies ahead: w <= narrow + 0.7 (distance - w - plateau)
             for p in points:
-                ahead = min(ahead, abs(x + width - p))
-            width = min(width, max(narrow, narrow + 0.7 * (ahead - plateau)))
+                if p > x:
+                    width = min(width, max(narrow, (narrow + 0.7 * (p - x - plateau)) / 1.7))
+            # panels must be told apart in floating point
+            width = max(width, 1e-13 * (abs(x) + abs(right)))
             if x + 1.3 * width >= right:
                 x = right
             elif x + 2.0 * width >= right:

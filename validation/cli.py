@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -153,7 +154,11 @@ def phase_diagram(
     alpha: Annotated[str, typer.Option(help="Range of the load, low,high.")] = "0.001,3",
     alpha_d: Annotated[str, typer.Option(help="Range of D/N, low,high.")] = "0.01,3",
     activation: Annotated[
-        str | None, typer.Option(help="Draw a nonlinear hidden manifold: tanh, relu, erf, sign, abs, sin, ...")
+        str | None,
+        typer.Option(
+            help="Draw a nonlinear hidden manifold: tanh, relu, erf, sign, abs, sin, ... Several, separated by commas, are "
+            "set side by side, beside their Gaussian-equivalence shortcut."
+        ),
     ] = None,
     points: Annotated[int, typer.Option(help="Points along each axis.", min=2)] = 64,
 ) -> None:
@@ -167,17 +172,29 @@ def phase_diagram(
         raise DomainError("--out", str(out), "a file name that ends in .png, .pdf or .svg")
     writable(out, argument="--out")
     latent = (_numbers("--variances", variances), _numbers("--fractions", fractions) if fractions else None)
-    family = _Family(*latent, activation)
     axes = (_range("--alpha", alpha, points), _range("--alpha-d", alpha_d, points))
-    from theory.phase_diagram import phase_diagram as compute
+    several = [name.strip() for name in activation.split(",") if name.strip()] if activation else []
+    numbers = out.with_suffix(".nc")
+    if len(several) > 1:
+        from theory.phase_diagram import activation_diagrams
+        from validation.activation_figures import activation_lines, activation_maps
 
-    with _bar("phase diagram") as progress:
-        diagram = compute(*axes, family=family, out=out.with_suffix(".nc"), progress=progress)
-    written = [out.with_suffix(".nc"), save_dataset(diagram, out.with_suffix(".csv"))]
-    views = {"map": phase_map, "lines": phase_lines}
+        with _bar("phase diagrams") as progress:
+            diagram = activation_diagrams(
+                several, *axes, variances=latent[0], fractions=latent[1], out=numbers, progress=progress
+            )
+        views = {"map": activation_maps, "lines": activation_lines}
+    else:
+        from theory.phase_diagram import phase_diagram as compute
+
+        family = _Family(*latent, activation)
+        with _bar("phase diagram") as progress:
+            diagram = compute(*axes, family=family, out=numbers, progress=progress)
+        views = {"map": partial(phase_map, title=str(family)), "lines": partial(phase_lines, title=str(family))}
+    written = [numbers, save_dataset(diagram, out.with_suffix(".csv"))]
     for name in ("map", "lines") if view == "both" else (view,):
         path = out.with_name(f"{out.stem}-{name}{out.suffix}") if view == "both" else out
-        save(views[name](diagram, title=str(family)), path)
+        save(views[name](diagram), path)
         written.append(path)
     console.print("wrote " + ", ".join(map(str, written)), highlight=False)
 

@@ -557,6 +557,19 @@ def test_two_processes_share_the_training_set(tmp_path):
                     assert np.abs(found[f"{dtype} {t} {name}"] - value).max() <= tolerance * scale, (dtype, t, name)
 
 
+def test_the_package_hands_out_the_engine_and_loads_torch_only_then():
+    code = (
+        "import sys, validation\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert not hasattr(validation, 'EmpiricalScores')\n"
+        "from validation import EmpiricalScore\n"
+        "assert 'torch' in sys.modules\n"
+        "assert EmpiricalScore is validation.empirical_score.EmpiricalScore\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=120)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -14,7 +14,7 @@ import torch
 
 from validation.tile_pass import TilePass, within
 from validation.tiles import TrainingSet, rounding
-from validation.vector_math import COMPILED
+from validation.vector_math import COMPILED, LANES
 from validation.workers import in_threads, thread_count
 
 __all__ = ["Candidates", "Plan", "Sweep", "all_tiles"]
@@ -28,11 +28,16 @@ WORKING_SET = 1 << 19  # entries of a block's products by one tile; twice that f
 
 
 def all_tiles(data: TrainingSet, queries: int) -> Plan:
-    """Tiles (start, stop) of a width that keeps a block's products in the cache (on a CPU)."""
+    """Tiles (start, stop) of a width that keeps a block's products in the cache (on a CPU), as much for every thread."""
     width = 16384
     if data.device.type == "cpu":
         width = max(1024, min(4096, WORKING_SET // max(queries, 128), 2 * WORKING_SET // data.N) // 512 * 512)
-    return list(data.tiles(width))
+    share = data.P
+    if width < share:
+        share = -(-data.P // thread_count(data.device))
+        share = -(-share // LANES) * LANES
+    shares = [(start, min(start + share, data.P)) for start in range(0, data.P, share)]
+    return [(start, min(start + width, last)) for first, last in shares for start in range(first, last, width)]
 
 
 class Sweep:

@@ -16,7 +16,7 @@ import validation.noise_profile
 import validation.sweep
 import validation.weights
 from numerics.domain import DomainError
-from validation import tile_kernels, vector_math
+from validation import tile_kernels, vector_math, workers
 from validation.empirical_score import EmpiricalScore
 from validation.pruning import Clusters
 from validation.sweep import Sweep
@@ -150,6 +150,21 @@ def test_threads_do_not_matter():
             assert torch.get_num_threads() == 3
             for a, b in zip(one, many, strict=True):
                 assert np.abs(a - b).max() < tolerance * np.abs(a).max()
+
+
+def test_alone_leaves_the_number_of_threads_as_it_was():
+    device = torch.device("cpu")
+    torch.set_num_threads(3)
+    with workers.alone(device):
+        with workers.alone(device):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1
+        assert workers.thread_count(device) == 3
+        assert workers.in_threads(lambda _: workers.thread_count(device), range(4), device) == [1] * 4
+    assert torch.get_num_threads() == workers.thread_count(device) == 3
+    with pytest.raises(ZeroDivisionError), workers.alone(device):
+        1 / 0  # noqa: B018
+    assert torch.get_num_threads() == 3
 
 
 def test_noise_level_may_differ_from_query_to_query_and_blocks_do_not_matter():

@@ -24,6 +24,7 @@ Candidates = tuple[torch.Tensor, torch.Tensor]  # row of the block, position in 
 # share of a sample of pairs above which a method is given up
 PILOT = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 1.0}
 PILOT_ROWS, PILOT_COLUMNS = 16, 1024  # size of that sample
+SMALL = 1 << 24  # multiplications that one thread has done before another has started
 WORKING_SET = 1 << 19  # entries of a block's products by one tile; twice that for the tile itself
 
 
@@ -33,7 +34,7 @@ def all_tiles(data: TrainingSet, queries: int) -> Plan:
     if data.device.type == "cpu":
         width = max(1024, min(4096, WORKING_SET // max(queries, 128), 2 * WORKING_SET // data.N) // 512 * 512)
     share = data.P
-    if width < share:
+    if queries * data.P * data.N > SMALL:
         share = -(-data.P // thread_count(data.device))
         share = -(-share // LANES) * LANES
     shares = [(start, min(start + share, data.P)) for start in range(0, data.P, share)]

@@ -18,7 +18,7 @@ from validation.pruning import Clusters
 from validation.sharded import Shards
 from validation.sweep import Candidates, Plan, Sweep, all_tiles
 from validation.tiles import TrainingSet
-from validation.workers import block_size, in_threads
+from validation.workers import alone, block_size, in_threads
 
 __all__ = ["Support", "WeightSums", "nearest_pattern", "weight_sums"]
 
@@ -74,6 +74,11 @@ def weight_sums(
 
     sharper : neglect also what would only show in second moments: weights below 1/(1 + |xi|^2/t) of the usual
     """
+    with alone(data.device):
+        return _weight_sums(data, shards, x, t, clusters, sharper)
+
+
+def _weight_sums(data: TrainingSet, shards: Shards, x, t, clusters: Clusters | None, sharper: bool) -> WeightSums:
     order = torch.argsort(t)
     B, N = x.shape
     log_z, participation, D = x.new_empty(B), x.new_empty(B), x.new_empty(B, N)
@@ -113,6 +118,11 @@ def nearest_pattern(
 
     exclude : (B,) rows of the whole set that do not count, or None. Ties go to the first row.
     """
+    with alone(data.device):
+        return _nearest_pattern(data, shards, x, exclude, clusters)
+
+
+def _nearest_pattern(data: TrainingSet, shards: Shards, x, exclude, clusters: Clusters | None):
     if exclude is not None:
         local = exclude - shards.offset
         here = (local >= 0) & (local < data.P)

@@ -1,21 +1,23 @@
 """Parts of the work in plain threads, each with single-threaded torch: one wait a call instead of several a tile.
 
 On a CPU that others use too, every small parallel region waits for its slowest thread; a part that runs alone from its
-first tile to its last waits once. numba's kernels and torch's products both release the interpreter lock.
+first tile to its last waits once. numba's kernels and torch's products both release the interpreter lock. OpenMP's own
+threads spin for milliseconds after a parallel region, on the very cores the parts need: `alone` keeps torch from starting any.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TypeVar
 
 import torch
 
-__all__ = ["block_size", "in_threads", "thread_count"]
+__all__ = ["alone", "block_size", "in_threads", "thread_count"]
 
 QUERIES = 256  # queries of a block: enough for the products' full speed
 
@@ -27,7 +29,23 @@ def thread_count(device: torch.device) -> int:
     """How many parts may run side by side: torch's threads on a CPU, 1 elsewhere and inside a part."""
     if device.type != "cpu" or getattr(_place, "inside", False) or not _separable():
         return 1
-    return torch.get_num_threads()
+    return getattr(_place, "threads", 0) or torch.get_num_threads()
+
+
+@contextmanager
+def alone(device: torch.device) -> Iterator[None]:
+    """torch runs this thread's own work on this thread, while `in_threads` still has as many parts as before."""
+    threads = thread_count(device)
+    if threads == 1 or getattr(_place, "threads", 0):
+        yield
+        return
+    _place.threads = threads
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        _place.threads = 0
+        torch.set_num_threads(threads)
 
 
 def block_size(queries: int, device: torch.device, *, least: int = QUERIES) -> int:
@@ -57,12 +75,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads that run torch on themselves alone; the caller's own number of threads stays as it is."""
     before, ready = torch.get_num_threads(), threading.Barrier(threads)
 
-    def alone() -> None:
+    def start() -> None:
         _place.inside = True
         torch.set_num_threads(1)
         torch.get_num_threads()  # a thread that has not asked yet would take over its maker's number later
 
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="queries", initializer=alone)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="queries", initializer=start)
     list(pool.map(lambda _: ready.wait(), range(threads)))  # all have started
     torch.set_num_threads(before)
     return pool

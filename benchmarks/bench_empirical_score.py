@@ -9,7 +9,7 @@ KernelDensity (log Z only, at N = 64, on a sixteenth of the queries). Data: isot
 t_c = 1/(P^(2/N) - 1) sets the noise levels, and a 12-dimensional manifold, where certified pruning pays.
 
     python benchmarks/bench_empirical_score.py --quick                    # a minute
-    python benchmarks/bench_empirical_score.py --out results              # all of it, also as results/empirical_score.csv
+    python benchmarks/bench_empirical_score.py --out results              # all of it, to results/empirical_score.csv; goes on there after a kill
     python benchmarks/bench_empirical_score.py --clock cpu                # one thread, its own CPU time: a shared machine
 """
 
@@ -53,22 +53,43 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for empirical_score.csv")
     arguments = parser.parse_args()
     torch.set_num_threads(1 if arguments.clock == "cpu" else arguments.threads)
-    bench = Bench(arguments)
-    print("  ".join(name.ljust(width) for name, width in zip(COLUMNS, WIDTHS, strict=True)))
-    rows = []
-    for row in bench.rows():
-        rows.append(row)
-        cells = [f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS]
-        print("  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)), flush=True)
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-        with atomic(arguments.out / "empirical_score.csv") as path, open(path, "w", newline="") as file:
-            device = f"{platform.machine()}, {os.cpu_count()} CPUs, device {arguments.device}"
-            file.write(f"# {device}, {torch.get_num_threads()} threads, {arguments.clock} clock; {packages}\n")
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows({k: f"{v:.3g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} CPUs, device {arguments.device}, {torch.get_num_threads()} threads"
+    )
+    table = Table(arguments.out, f"# {machine}, {arguments.clock} clock; {packages}")
+    for key, run in Bench(arguments).groups():
+        table.fill(key, run)
+
+
+class Table:
+    """Rows on the screen and, group by group, in `<folder>/empirical_score.csv`; what is already there is not run again."""
+
+    def __init__(self, folder: Path | None, heading: str):
+        self.path, self.heading, self.rows = None, heading, []
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.path = folder / "empirical_score.csv"
+            if self.path.exists() and self.path.read_text().startswith(heading + "\n"):
+                self.rows = list(csv.DictReader(self.path.read_text().splitlines()[1:]))
+        self.show(dict(zip(COLUMNS, COLUMNS, strict=True)), *self.rows)
+
+    def fill(self, key: tuple[str, ...], run: Callable[[], Iterator[dict]]) -> None:
+        if any(tuple(row[c] for c in COLUMNS[:5]) == key for row in self.rows):
+            return
+        for found in run():
+            self.rows.append({k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in found.items()})
+            self.show(self.rows[-1])
+        if self.path:
+            with atomic(self.path) as path, open(path, "w", newline="") as file:
+                file.write(self.heading + "\n")
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(self.rows)
+
+    def show(self, *rows: dict) -> None:
+        for row in rows:
+            print("  ".join(row[c].ljust(width) for c, width in zip(COLUMNS, WIDTHS, strict=True)), flush=True)
 
 
 class Bench:
@@ -79,17 +100,22 @@ class Bench:
         self.rounds = arguments.rounds or (2 if arguments.quick else 5)
         self.tick = time.thread_time if arguments.clock == "cpu" else time.perf_counter
 
-    def rows(self) -> Iterator[dict]:
+    def groups(self) -> Iterator[tuple[tuple[str, ...], Callable[[], Iterator[dict]]]]:
+        """(first columns of the rows, what yields them) of every part."""
+
+        def group(part: str, size: tuple[int, int, int], dtype: str, run: Callable, *arguments):
+            return (part, *map(str, size), dtype), partial(run, *arguments)
+
         for B, P, N in QUICK if self.arguments.quick else SIZES:
             if self.arguments.only in (None, N):
                 for dtype in ("float32", "float64"):
-                    yield from self.sums(B, P, N, dtype)
+                    yield group("score", (B, P, N), dtype, self.sums, B, P, N, dtype)
                 if N < 1000:
-                    yield from self.jacobians(P, N)
-                yield from self.profiles(B, P, N)
+                    yield group("jacobian", (1, P, N), "float32", self.jacobians, P, N)
+                yield group("profile", (B, P, N), "float32", self.profiles, B, P, N)
         if self.arguments.only in (None, 64):
             for P in (5_000, 20_000) if self.arguments.quick else (12_500, 50_000, 200_000):
-                yield from self.pruning(256, P, 64)
+                yield group("pruning", (256, P, 64), "float32", self.pruning, 256, P, 64)
 
     def sums(self, B: int, P: int, N: int, dtype: str) -> Iterator[dict]:
         """The score, at noise levels from deep collapse to spread weights."""

@@ -8,9 +8,9 @@ Peers: torch.cdist with softmax, torch's flash attention with its log-sum-exp (b
 KernelDensity (log Z only, at N = 64, on a sixteenth of the queries). Data: isotropic, whose collapse time
 t_c = 1/(P^(2/N) - 1) sets the noise levels, and a 12-dimensional manifold, where certified pruning pays.
 
-    python benchmarks/bench_empirical_score.py --quick                    # a minute
-    python benchmarks/bench_empirical_score.py --out results              # all of it, to results/empirical_score.csv; goes on there after a kill
-    python benchmarks/bench_empirical_score.py --clock cpu                # one thread, its own CPU time: a shared machine
+    python benchmarks/bench_empirical_score.py --quick          # a minute
+    python benchmarks/bench_empirical_score.py --out results    # all of it, to results/empirical_score.csv; can be interrupted
+    python benchmarks/bench_empirical_score.py --clock cpu      # one thread, its own CPU time: a shared machine
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import validation.noise_profile
 import validation.sweep
 import validation.weights
 from numerics.domain import DomainError
-from validation import tile_kernels, vector_math
+from validation import tile_kernels, vector_math, workers
 from validation.empirical_score import EmpiricalScore
 from validation.pruning import Clusters
 from validation.sweep import Sweep
@@ -134,6 +134,37 @@ def test_rungs_of_the_ladder_agree(monkeypatch):
     monkeypatch.setattr(Sweep, "weigh", refuse)
     assert relative(E.score(x, 1e-3), exact) < 1e-6
     assert E.statistics["method"] == ["float64 sums"]
+
+
+def test_threads_do_not_matter():
+    X = training_set("plane", 5000, 64) + training_set("isotropic", 5000, 64, seed=2)
+    own = np.arange(70)
+    for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-11)):
+        E = EmpiricalScore(X, dtype=dtype)
+        for t in (1e-4, 1.0, 10.0, 300.0):
+            x, _ = noisy(X, 600, t)
+            torch.set_num_threads(1)
+            one = E.score(x, t), E.score(x[:5], t), E.noisy_profile(X[own], x[own] - X[own], [t])["participation"]
+            torch.set_num_threads(3)
+            many = E.score(x, t), E.score(x[:5], t), E.noisy_profile(X[own], x[own] - X[own], [t])["participation"]
+            assert torch.get_num_threads() == 3
+            for a, b in zip(one, many, strict=True):
+                assert np.abs(a - b).max() < tolerance * np.abs(a).max()
+
+
+def test_alone_leaves_the_number_of_threads_as_it_was():
+    device = torch.device("cpu")
+    torch.set_num_threads(3)
+    with workers.alone(device):
+        with workers.alone(device):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1
+        assert workers.thread_count(device) == 3
+        assert workers.in_threads(lambda _: workers.thread_count(device), range(4), device) == [1] * 4
+    assert torch.get_num_threads() == workers.thread_count(device) == 3
+    with pytest.raises(ZeroDivisionError), workers.alone(device):
+        1 / 0  # noqa: B018
+    assert torch.get_num_threads() == 3
 
 
 def test_noise_level_may_differ_from_query_to_query_and_blocks_do_not_matter():
@@ -443,26 +474,24 @@ def test_kernels_run_in_the_interpreter_too():
     products, h = rng.standard_normal((3, 7)), rng.random(7)
 
     def weigh(kernel):
-        state = [np.full(3, -np.inf), *np.zeros((3, 3))]
+        state, mean = np.zeros((4, 3)), np.zeros((3, 2))
+        state[0] = -np.inf
         kept, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
         place, value, weights = np.zeros(64, np.int64), np.zeros(64), products.copy()
-        limits = 30.0, np.full(3, 30.0), np.array([-1.0, 0.5, 30.0])
-        end = kernel(
-            weights,
-            h,
-            np.arange(3),
-            np.full(3, 2.0),
-            *state,
-            np.zeros((3, 2)),
-            *limits,
-            0,
-            3,
-            place,
-            value,
-            counts,
-            kept,
-        )
-        return [*state, kept, counts, place[: end[0]], value[: end[0]], np.array(end)]
+        limits = np.array([[30.0, 30.0, 30.0], [-1.0, 0.5, 30.0]])
+        out = []
+        for shift in (0.0, 0.5):  # a second tile, met with what the first left behind
+            weights = products + shift
+            end = kernel(weights, h, np.full(3, 2.0), state, mean, 30.0, limits, 1, 0, place, value, counts, kept)
+            out += [
+                state.copy(),
+                kept.copy(),
+                counts.copy(),
+                place[: end[0]].copy(),
+                value[: end[0]].copy(),
+                np.array(end),
+            ]
+        return out
 
     for a, b in zip(weigh(tile_kernels.weigh_rows), weigh(tile_kernels.weigh_rows.py_func), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-14)
@@ -541,6 +570,19 @@ def test_two_processes_share_the_training_set(tmp_path):
                     tolerance = 1e-4 if dtype == "float32" else 1e-9
                     scale = np.abs(value).max()
                     assert np.abs(found[f"{dtype} {t} {name}"] - value).max() <= tolerance * scale, (dtype, t, name)
+
+
+def test_the_package_hands_out_the_engine_and_loads_torch_only_then():
+    code = (
+        "import sys, validation\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert not hasattr(validation, 'EmpiricalScores')\n"
+        "from validation import EmpiricalScore\n"
+        "assert 'torch' in sys.modules\n"
+        "assert EmpiricalScore is validation.empirical_score.EmpiricalScore\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=120)
 
 
 @pytest.mark.gpu

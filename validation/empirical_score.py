@@ -1,4 +1,4 @@
-r"""The score of the training set itself, the object a diffusion model that memorises converges to.
+r"""The score of the training set itself, the object a diffusion model that memorises converges to::
 
     P_t(x) = (1/P) sum_mu N(x; xi_mu, t I),   w = softmax_mu(-|x - xi_mu|^2 / 2t),   s(x, t) = sum_mu w_mu (xi_mu - x)/t
 
@@ -96,7 +96,7 @@ class EmpiricalScore:
         self.statistics: dict[str, Any] = {}
 
     def log_partition(self, x: Any, t: Any) -> Any:
-        """log sum_mu exp(-|x - xi_mu|^2/2t), (B,): the sum, not the mean, and without the Gaussian's normalisation.
+        """`log sum_mu exp(-|x - xi_mu|^2/2t)`, (B,): the sum, not the mean, and without the Gaussian's normalisation.
 
         Add -log P - (N/2) log(2 pi t) for the log-density of P_t. Source: [AALMV25].
 
@@ -109,7 +109,7 @@ class EmpiricalScore:
         return q.back(sums.log_z)
 
     def denoise(self, x: Any, t: Any) -> Any:
-        """The posterior mean sum_mu w_mu xi_mu of the clean point, (B, N).
+        """The posterior mean `sum_mu w_mu xi_mu` of the clean point, (B, N).
 
         Rounded to the query's dtype: at small t take `score` rather than (denoise - x)/t, which cancels.
         """
@@ -117,7 +117,7 @@ class EmpiricalScore:
         return q.back(q.x + sums.displacement)
 
     def score(self, x: Any, t: Any) -> Any:
-        """sum_mu w_mu (xi_mu - x)/t, (B, N), in units of 1/length: the gradient of `log_partition` in x.
+        """`sum_mu w_mu (xi_mu - x)/t`, (B, N), in units of 1/length: the gradient of `log_partition` in x.
 
         Relative error (against float64 differences throughout) below 1e-4 in float32 mode and 1e-10 in float64 mode, for
         t >= 1e-6. Source: [AALMV25].
@@ -126,7 +126,7 @@ class EmpiricalScore:
         return q.back(sums.displacement / self._t(t, q)[:, None])
 
     def participation(self, x: Any, t: Any) -> Any:
-        """1/sum_mu w_mu^2, (B,): how many patterns share the weight, 1 when collapsed, P when t is large. Source: [D81]."""
+        """`1/sum_mu w_mu^2`, (B,): how many patterns share the weight, 1 when collapsed, P when t is large. Source: [D81]."""
         q, sums = self._sums(x, t)
         return q.back(sums.participation)
 
@@ -149,10 +149,14 @@ class EmpiricalScore:
         return q.back(-energy / self._t(t, q) - sums.log_z)
 
     def nearest(self, x: Any, exclude: Any = None) -> Nearest:
-        """The nearest training point: `index` (B,) int64 row of the whole set, `squared_distance` (B,) |x - xi|^2.
+        """The nearest training point: `index` (B,) int64 row of the whole set, `squared_distance` (B,) `|x - xi|^2`.
 
-        exclude : one row a query that does not count, (B,) integers, or None. The first of equally near rows is returned.
-        Candidates come from products, distances from float64 differences. Source: [ours].
+        Parameters
+        ----------
+        exclude : one row a query that does not count, (B,) integers, or None
+
+        The first of equally near rows is returned. Candidates come from products, distances from float64 differences.
+        Source: [ours].
 
         >>> import numpy as np
         >>> EmpiricalScore(np.array([[0.0], [1.0], [3.0]])).nearest(np.array([[1.9]])).index.tolist()
@@ -164,7 +168,7 @@ class EmpiricalScore:
         return Nearest(q.back(index), q.back(squared))
 
     def jacobian_operator(self, x: Any, t: Any) -> Jacobian:
-        """J(x, t) = -I/t + Cov_w(xi)/t^2 at every query, to be applied, restricted or diagonalised several times."""
+        """`J(x, t) = -I/t + Cov_w(xi)/t^2` at every query, to be applied, restricted or diagonalised several times."""
         q = check_queries(x, self.N, self.device)
         return Jacobian(self._covariance(q, t), q)
 
@@ -190,15 +194,21 @@ class EmpiricalScore:
         return self.jacobian_operator(x, t).eigenvalues(basis)
 
     def noisy_profile(self, base: Any, noise: Any, t_grid: Any, own: Any = None) -> dict[str, Any]:
-        r"""The weights at x = base + sqrt(t) noise, at every t of a grid, from two products.
+        r"""The weights at x = base + sqrt(t) noise, at every t of a grid, from two products::
 
             -|x - xi|^2/2t = -|d|^2/2t - noise.d/sqrt(t) - |noise|^2/2,   d = base - xi
 
-        base : (B, N), clean points; noise : (B, N), standard normal draws; t_grid : (K,), t > 0 in squared data units
+        Parameters
+        ----------
+        base : (B, N), clean points
+        noise : (B, N), standard normal draws
+        t_grid : (K,), t > 0 in squared data units
         own : rows of the training set that generated the queries, (B,) integers, or None
 
-        Returns a dict of (K, B) float64 arrays: `log_partition`, log sum_mu exp(-|x - xi_mu|^2/2t); `participation`,
-        1/sum_mu w_mu^2; and, when `own` is given, `own_log_weight`, log w of the own pattern (in float64 precision).
+        Returns
+        -------
+        A dict of (K, B) float64 arrays: `log_partition`, `log sum_mu exp(-|x - xi_mu|^2/2t)`; `participation`,
+        `1/sum_mu w_mu^2`; and, when `own` is given, `own_log_weight`, log w of the own pattern (in float64 precision).
 
         In float32 mode log_partition is right to about 1e-5 sqrt(N)/t or 1e-4, whichever is larger where no single
         pattern rules, and the weights that matter are refined. Source: [BBBM24]; [ours].
@@ -227,11 +237,16 @@ class EmpiricalScore:
     def clean_profile(self, x: Any, t_grid: Any, exclude: Any = None) -> dict[str, Any]:
         r"""The weights at a fixed x, at every t of a grid, from one product: log_partition and participation.
 
-        x : (B, N); t_grid : (K,), t > 0 in squared data units
+        Parameters
+        ----------
+        x : (B, N)
+        t_grid : (K,), t > 0 in squared data units
         exclude : rows of the training set to leave out, one a query, (B,) integers, or None (the leave-one-out sums that
             a training point needs: with its own term log_partition is trivially 0 at small t)
 
-        Returns a dict of (K, B) float64 arrays: `log_partition`, `participation`. Source: [BM24]; [ours].
+        Returns
+        -------
+        A dict of (K, B) float64 arrays: `log_partition`, `participation`. Source: [BM24]; [ours].
 
         >>> import numpy as np
         >>> E = EmpiricalScore(np.array([[-1.0], [1.0]]), dtype="float64")

@@ -18,11 +18,11 @@ import torch
 from validation.profile_kernels import profile_rows
 from validation.sharded import Shards
 from validation.tiles import TrainingSet, rounding
-from validation.vector_math import COMPILED, over_rows
+from validation.vector_math import COMPILED
+from validation.workers import block_size, in_threads
 
 __all__ = ["Profile", "noise_profile"]
 
-QUERIES = 256  # queries of a block
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-11}  # error of a weight that is left unrefined
 NEGLECT = {torch.float32: 1e-8, torch.float64: 1e-14}  # weight left out, relative to the sum
 TYPICAL = 8.0  # rounding errors are this much below their bound, or further
@@ -67,12 +67,14 @@ def noise_profile(
             own_exponent = shards.sum(torch.where(here[:, None], exponent, 0.0))
             exponent = torch.where(here[:, None], exponent, -math.inf)
             _absorb(sums, torch.arange(sums[0].numel(), device=base.device), exponent.reshape(-1))
-    for start in range(0, len(base), QUERIES):
-        rows = slice(start, start + QUERIES)
-        part = [s[rows] for s in sums]
-        _Block(data, base[rows], None if noise is None else noise[rows], t, part).run(
-            None if position is None else position[rows]
-        )
+
+    def one(start: int) -> None:
+        rows = slice(start, start + size)
+        block = _Block(data, base[rows], None if noise is None else noise[rows], t, [s[rows] for s in sums])
+        block.run(None if position is None else position[rows])
+
+    size = block_size(len(base), base.device, least=32)
+    in_threads(one, range(0, len(base), size), base.device)
     top = shards.max(sums[0])
     scale = torch.exp(sums[0] - top)
     total = shards.sum(sums[1] * scale)
@@ -130,6 +132,7 @@ class _Block:
         x = self.base - data.centre
         w = torch.zeros_like(x) if self.noise is None else self.noise
         self.left, self.right = x.to(dtype), w.to(dtype)
+        self.both = self.left if self.noise is None else torch.cat([self.left, self.right])
         nx, nw = torch.linalg.vector_norm(x, dim=1)[:, None], torch.linalg.vector_norm(w, dim=1)[:, None]
         (u, c, tiny), R = rounding(dtype, data.N), data.radius
         error = (c * nx * R + 5 * u * (nx + R).square() / 2 + tiny) / self.t
@@ -147,19 +150,17 @@ class _Block:
         self.aside = torch.where(S0 > 0, S0 * torch.exp(M0 - self.bulk[0]), 0.0)
         room = max(256, min(4096, (1 << 20) // (B * self.left.element_size())))
         width = room if data.device.type == "cpu" else 16384
-        self.a = torch.empty(B, width, dtype=dtype, device=data.device)
-        self.b = torch.zeros(B, width, dtype=dtype, device=data.device)
+        self.products = torch.zeros(2 * B, width, dtype=dtype, device=data.device)
         return width
 
     def _tile(self, start: int, stop: int, position: torch.Tensor | None) -> int:
         """One tile into the sums; returns how many (query, level, pattern) were set aside."""
         T, dtype = stop - start, self.dtype
         tile, h = self.data.tile(start, stop, dtype), self.data.norms(start, stop, dtype)
-        if self.a.shape[1] != T:
-            self.a, self.b = (torch.zeros(len(self.base), T, dtype=dtype, device=tile.device) for _ in range(2))
-        torch.mm(self.left, tile.T, out=self.a)
-        if self.noise is not None:
-            torch.mm(self.right, tile.T, out=self.b)
+        if self.products.shape[1] != T:
+            self.products = torch.zeros(2 * len(self.base), T, dtype=dtype, device=tile.device)
+        torch.mm(self.both, tile.T, out=self.products[: len(self.both)])
+        self.a, self.b = self.products.split(len(self.base))
         own = torch.full((len(self.base),), -1, dtype=torch.int64, device=tile.device)
         if position is not None:
             own = torch.where((position >= start) & (position < stop), position - start, -1)
@@ -189,24 +190,17 @@ def _absorb_sums(sums: list[torch.Tensor], M2: torch.Tensor, S2: torch.Tensor, Q
 
 
 def _tile_compiled(block: _Block, h: torch.Tensor, own: torch.Tensor, start: int) -> int:
-    """The fused numba kernel, rows split over threads; lists that fill up are emptied and the kernel resumed."""
+    """The fused numba kernel; lists that fill up are emptied and the kernel resumed."""
     arrays = [v.numpy() for v in (block.a, block.b, h, block.offset_a, block.offset_b, own, block.inv_t, block.inv_s)]
     state = [v.numpy() for v in (*block.bulk, block.aside)]
     limits = block.reach.numpy(), block.depth.numpy()
     capacity = max(2 * h.shape[0], 1 << 15)
-
-    def work(first: int, stop: int) -> list[torch.Tensor]:
-        found, resume = [], -1
-        while first < stop:
-            buffer = torch.empty(capacity, 3, dtype=torch.int32)
-            n, first, resume = profile_rows(
-                *arrays, *state, block.cut, *limits, first, stop, resume, buffer.numpy()
-            )  # fmt: skip
-            if n:
-                found.append(buffer[:n].long())
-        return found
-
-    entries = [e for part in over_rows(work, len(block.base)) for e in part]
+    entries, first, resume = [], 0, -1
+    while first < len(block.base):
+        buffer = torch.empty(capacity, 3, dtype=torch.int32)
+        n, first, resume = profile_rows(*arrays, *state, block.cut, *limits, first, resume, buffer.numpy())
+        if n:
+            entries.append(buffer[:n].long())
     if not entries:
         return 0
     row, level, column = torch.cat(entries).unbind(1)

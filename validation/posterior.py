@@ -114,7 +114,7 @@ class PosteriorCovariance:
         sweep = Sweep(data, x, t)
         left, half = sweep.centred.to(data.dtype), sweep.centred.square().sum(1) / 2
         energy = torch.empty(len(rows), data.P, dtype=data.dtype, device=x.device)
-        for start, stop, _ in all_tiles(data, len(rows)):
+        for start, stop in all_tiles(data, len(rows)):
             torch.mm(left, data.tile(start, stop).T, out=energy[:, start:stop])
             energy[:, start:stop].neg_().add_(data.norms(start, stop, data.dtype)).add_(half.to(data.dtype)[:, None])
         # |xi - m|^2 <= 2 |xi - x|^2 + 2 |x - m|^2, and the rounding of the energy is on the safe side

@@ -49,23 +49,21 @@ def _sums(a, b, p, q, reference, least, limit):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def profile_rows(
-    a, b, h, offset_a, offset_b, own, inv_t, inv_s, M, S, Q, E, cut, reach, depth, first, stop, resume, buffer
-):
-    r"""One tile of a noise profile: online sums at every noise level of rows `first:stop`, each row read from L1.
+def profile_rows(a, b, h, offset_a, offset_b, own, inv_t, inv_s, M, S, Q, E, cut, reach, depth, first, resume, buffer):
+    r"""One tile of a noise profile: online sums at every noise level of rows from `first` on, each row read from L1.
 
     In: a = base.xi, b = noise.xi (rows, T) products, overwritten by the energy |d|^2/2 and the cross term noise.d. A level
     k has exponents l = -(a inv_t[k] + b inv_s[k]); M, S, Q (rows, levels) are the running maximum, sum and sum of squares,
     E the sum of what was set aside. Exponents further than `reach[i, k]` below the running log Z are not looked at; those
     within `depth[i, k]` of it (never when negative) are set aside: (row, level, column) goes to `buffer`, for float64;
     the rest are summed unless more than `cut` below the maximum. `own[i]` is a column left out, or -1.
-    Returns (entries in the buffer, row, level) with row == stop when done, else where to resume.
+    Returns (entries in the buffer, row, level) with row == B when done, else where to resume.
     """
     T, n = a.shape[1], 0
     one, zero = a.dtype.type(1), a.dtype.type(0)
     least, unlimited = a.dtype.type(-cut), a.dtype.type(np.inf)
     lane = np.empty(LANES, a.dtype)
-    for i in range(first, stop):
+    for i in range(first, a.shape[0]):
         ai, bi = a[i], b[i]
         k0 = resume if i == first and resume >= 0 else 0
         if i > first or resume < 0:
@@ -111,4 +109,4 @@ def profile_rows(
                     s, r = _sums(ai, bi, p, q, reference, least, limit)
             S[i, k] += s
             Q[i, k] += r
-    return n, stop, 0
+    return n, a.shape[0], 0

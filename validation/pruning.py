@@ -21,7 +21,6 @@ from numerics.domain import DomainError, integer
 from validation.sweep import Candidates, Sweep
 from validation.tile_kernels import search_clusters
 from validation.tiles import TrainingSet
-from validation.vector_math import over_rows
 
 __all__ = ["Clusters"]
 
@@ -132,23 +131,15 @@ class Clusters:
         capacity = most + 2 * int(self.sizes.max())
         arrays = [v.numpy() for v in (patterns, h, x, half, bound, visit)]
 
-        def work(first: int, end: int) -> list[tuple[np.ndarray, ...]]:
-            out = []
-            while first < end:
-                place, energy = np.empty(capacity, dtype=np.int64), np.empty(capacity)
-                n, resume = search_clusters(
-                    *arrays, self.edges, window.numpy(), most, first, end, place, energy, counts, seen
-                )
-                out.append((place[:n], energy[:n]))
-                if (seen[first:resume] < 0).any():
-                    return []
-                first = resume
-            return out
-
-        parts = [part for chunk in over_rows(work, B) for part in chunk]
-        if (seen < 0).any() or not parts:
-            return None
-        position, energy = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
+        out, first = [], 0
+        while first < B:
+            place, energy = np.empty(capacity, dtype=np.int64), np.empty(capacity)
+            n, resume = search_clusters(*arrays, self.edges, window.numpy(), most, first, place, energy, counts, seen)
+            if (seen[first:resume] < 0).any():
+                return None
+            out.append((place[:n], energy[:n]))
+            first = resume
+        position, energy = (torch.from_numpy(np.concatenate(part)) for part in zip(*out, strict=True))
         row = torch.from_numpy(np.repeat(np.arange(B), counts))
         best = torch.full((B,), math.inf, dtype=torch.float64).scatter_reduce(0, row, energy, "amin")
         keep = energy <= (best + window)[row]

@@ -15,10 +15,13 @@ from validation.vector_math import LANES, SUMS, exp, widen
 
 __all__ = ["add_sparse_rows", "pair_displacements", "pair_energies", "screen_rows", "search_clusters", "weigh_rows"]
 
+CALM = 1e8  # sum of squares below which no weight is far above the reference
+TINY = 1e-300
+
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
 def _load_row(products, h, row, lane):
-    """row = products - h, and its maximum (lanes side by side, as in `_largest`)."""
+    """row = products - h, and its maximum, kept in lanes side by side because LLVM does not vectorise that reduction."""
     whole = row.shape[0] // LANES * LANES
     lane[:] = -np.inf
     for start in range(0, whole, LANES):
@@ -36,74 +39,139 @@ def _load_row(products, h, row, lane):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def screen_rows(products, h, rows, best, window, first, stop, columns, values, counts):
+def screen_rows(products, h, best, window, first, columns, values, counts):
     """Candidates of one tile: in each row the columns whose v = x.xi - |xi|^2/2 comes within `window` of the best so far.
 
-    products : (n, T), float32, float64, or bfloat16 bits as uint16; rows : (n,) their rows in `best` and `window` (B,)
-    columns, values : (capacity,) written from 0 on; counts : (n,) how many in each row. `best` is raised as rows are read.
-    Returns (entries, row) with row == stop when done, else where to resume with empty lists.
+    products : (B, T), float32, float64, or bfloat16 bits as uint16; best, window : (B,)
+    columns, values : (capacity,) written from 0 on; counts : (B,) how many in each row. `best` is raised as rows are read.
+    Begins at row `first`; returns (entries, row) with row == B when done, else where to resume with empty lists.
     """
     T, n = products.shape[1], 0
     row, lane = np.empty(T, h.dtype), np.empty(LANES, h.dtype)
-    for a in range(first, stop):
-        i = rows[a]
-        counts[a] = 0
-        top = float(_load_row(products[a], h, row, lane))
+    for i in range(first, counts.shape[0]):
+        counts[i] = 0
+        top = float(_load_row(products[i], h, row, lane))
         if top < best[i] - window[i]:
             continue
         if n + T > columns.shape[0]:
-            return n, a
+            return n, i
         best[i] = max(best[i], top)
         limit, before = h.dtype.type(best[i] - window[i]), n
         for j in range(T):
             if row[j] >= limit:
                 columns[n], values[n] = j, row[j]
                 n += 1
-        counts[a] = n - before
-    return n, stop
+        counts[i] = n - before
+    return n, counts.shape[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def _weigh_row(row, weights, inv_t, reference, least, limit):
-    """weights = exp((row - reference) inv_t), zero unless above `least` and row below `limit`; sum, squares, how many."""
-    zero, one = row.dtype.type(0), row.dtype.type(1)
-    s, r, c = zero, zero, zero
+def _weigh_row(products, h, row, reference, rate, least):
+    """products become weights exp((row - reference) rate), row = products - h, zero unless above `least`; sum, squares.
+
+    `row` is kept (products no longer hold it). Exponents are clipped at 80, so that the caller sees a huge sum, not NaN.
+    """
+    zero, most = h.dtype.type(0), h.dtype.type(80)
+    s, r = zero, zero
+    for j in range(h.shape[0]):
+        value = products[j] - h[j]
+        row[j] = value
+        shifted = (value - reference) * rate
+        e = exp(min(shifted, most))
+        e = e if shifted > least else zero
+        products[j] = e
+        s += e
+        r += e * e
+    return s, r
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
+def _reweigh_row(weights, row, reference, rate, least):
+    """The same from a row already loaded."""
+    zero = row.dtype.type(0)
+    s, r = zero, zero
     for j in range(row.shape[0]):
-        shifted = (row[j] - reference) * inv_t
+        shifted = (row[j] - reference) * rate
         e = exp(shifted)
         e = e if shifted > least else zero
-        e = e if row[j] < limit else zero
         weights[j] = e
         s += e
         r += e * e
-        c += one if e > zero else zero
-    return s, r, c
+    return s, r
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
+def _sum_row(weights):
+    zero = weights.dtype.type(0)
+    s, r = zero, zero
+    for j in range(weights.shape[0]):
+        s += weights[j]
+        r += weights[j] * weights[j]
+    return s, r
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
+def _largest(row, lane):
+    whole = row.shape[0] // LANES * LANES
+    lane[:] = -np.inf
+    for start in range(0, whole, LANES):
+        for k in range(LANES):
+            lane[k] = max(lane[k], row[start + k])
+    top = lane[0]
+    for k in range(1, LANES):
+        top = max(top, lane[k])
+    for j in range(whole, row.shape[0]):
+        top = max(top, row[j])
+    return top
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def weigh_rows(
-    products, h, rows, inv_t, top, S, Q, E, mean, cut, reach, depth, first, stop, columns, values, counts, kept
-):
+def _used(weights, s, r, few):
+    """How many weights are not zero, or the row's length when that is surely more than `few`."""
+    if s <= 0:
+        return 0
+    if float(s) * float(s) > few * float(r):  # the participation ratio is a lower bound
+        return weights.shape[0]
+    return np.count_nonzero(weights)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def weigh_rows(products, h, inv_t, state, mean, cut, limits, few, first, columns, values, counts, kept):
     """One tile of the online softmax: products become weights exp((v - top)/t), v = x.xi - |xi|^2/2; see `profile_rows`.
 
-    top, S, Q, E : (B,) running maximum of v, sums, sums of squares, what was set aside; mean : (B, N) running sum of
-    weights times patterns, rescaled here when the maximum rises (the products' second half adds to it). reach, depth : (B,)
-    as in `profile_rows`, with depth == reach leaving nothing to sum. counts, kept : (n,) entries set aside, and weights
-    that are not zero; a row with kept == 0 is left undefined in `products`. Returns as `screen_rows` does.
+    state : (4, B), a reference `top` near the running maximum of v, the sum and sum of squares relative to it, and the sum
+    of what was set aside; mean : (B, N) running sum of weights times patterns, rescaled here when `top` rises (the second
+    product adds to it). limits : (2, B), `reach` and `depth` as in `profile_rows`, equal where nothing is left to sum.
+    counts : (B,) entries set aside. kept : (B,), in: nonzero where the last tile had weight, then a row is weighed at once
+    and its maximum bounded by the sum of squares; out: weights that are not zero (or T when more than `few`; a row with 0
+    is left undefined in `products`). Returns as `screen_rows` does.
     """
     T, n = products.shape[1], 0
     row, lane = np.empty(T, h.dtype), np.empty(LANES, h.dtype)
-    least, unlimited, zero = h.dtype.type(-cut), h.dtype.type(np.inf), h.dtype.type(0)
-    for a in range(first, stop):
-        i = rows[a]
-        counts[a] = kept[a] = 0
-        peak = float(_load_row(products[a], h, row, lane))
-        total, scale = S[i] + E[i], inv_t[i]
-        log_z = top[i] + math.log(total) / scale if total > 0.0 else -math.inf
-        if peak < log_z - reach[i] / scale:
-            continue
+    least, zero = h.dtype.type(-cut), h.dtype.type(0)
+    top, S, Q, E = state[0], state[1], state[2], state[3]
+    for i in range(first, counts.shape[0]):
+        scale, reach, depth = inv_t[i], limits[0, i], limits[1, i]
+        total, rate, weights = S[i] + E[i], h.dtype.type(scale), products[i]
+        if kept[i] > 0 and total > 0.0 and depth < reach:
+            s, r = _weigh_row(weights, h, row, h.dtype.type(top[i]), rate, least)
+            if r < CALM and (depth < 0.0 or 0.5 * math.log(r + TINY) < math.log(total + s) - depth):
+                S[i] += s
+                Q[i] += r
+                counts[i], kept[i] = 0, _used(weights, s, r, few)
+                continue
+            peak = float(_largest(row, lane))
+        else:
+            peak = float(_load_row(weights, h, row, lane))
         if n + T > columns.shape[0]:
-            return n, a
+            kept[i] = 0
+            for j in range(T):
+                weights[j] = row[j] + h[j]
+            return n, i
+        counts[i] = kept[i] = 0
+        log_z = top[i] + math.log(total) / scale if total > 0.0 else -math.inf
+        if peak < log_z - reach / scale:
+            continue
         if peak > top[i]:
             factor = math.exp((top[i] - peak) * scale)
             S[i] *= factor
@@ -111,39 +179,39 @@ def weigh_rows(
             Q[i] *= factor * factor
             top[i] = peak
             rescale = h.dtype.type(factor)
-            for j in range(mean.shape[1]):
-                mean[i, j] *= rescale
-        reference, rate, before = h.dtype.type(top[i]), h.dtype.type(scale), n
-        s, r, c = zero, zero, zero
+            for k in range(mean.shape[1]):
+                mean[i, k] *= rescale
+        reference = h.dtype.type(top[i])
+        s, r = zero, zero
         log_z = max(log_z, peak)
-        if depth[i] < reach[i]:
-            s, r, c = _weigh_row(row, products[a], rate, reference, least, unlimited)
+        if depth < reach:
+            s, r = _reweigh_row(weights, row, reference, rate, least)
             log_z = top[i] + math.log(S[i] + E[i] + s) / scale
-        if depth[i] >= 0.0 and peak >= log_z - depth[i] / scale:
-            limit = h.dtype.type(log_z - depth[i] / scale)
+        if depth >= 0.0 and peak >= log_z - depth / scale:
+            limit, before = h.dtype.type(log_z - depth / scale), n
             for j in range(T):
                 if row[j] >= limit:
                     columns[n], values[n] = j, row[j]
                     n += 1
                     E[i] += exp((row[j] - reference) * rate)
-            counts[a] = n - before
-            if depth[i] < reach[i]:
-                s, r, c = _weigh_row(row, products[a], rate, reference, least, limit)
+                    weights[j] = zero
+            counts[i] = n - before
+            if depth < reach:
+                s, r = _sum_row(weights)
         S[i] += s
         Q[i] += r
-        kept[a] = int(c)
-    return n, stop
+        kept[i] = _used(weights, s, r, few)
+    return n, counts.shape[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def add_sparse_rows(weights, tile, chosen, rows, mean, first, stop):
-    """mean[rows[a]] += weights[a] @ tile for the rows `chosen[first:stop]`, over the weights that are not zero."""
+def add_sparse_rows(weights, tile, chosen, mean):
+    """mean[i] += weights[i] @ tile for the rows i in `chosen`, over the weights that are not zero."""
     zero = weights.dtype.type(0)
-    for k in range(first, stop):
-        a = chosen[k]
-        target = mean[rows[a]]
+    for i in chosen:
+        target = mean[i]
         for j in range(weights.shape[1]):
-            w = weights[a, j]
+            w = weights[i, j]
             if w > zero:
                 for n in range(tile.shape[1]):
                     target[n] += w * tile[j, n]
@@ -158,9 +226,7 @@ def _dot(a, b):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def search_clusters(
-    patterns, h, x, half, bound, visit, starts, window, most, first, stop, positions, energies, counts, seen
-):
+def search_clusters(patterns, h, x, half, bound, visit, starts, window, most, first, positions, energies, counts, seen):
     """Best-first search: in each row clusters are visited by rising `bound` until it passes the best energy plus `window`.
 
     patterns (P, N), h (P,), x (B, N), half (B,): recentred, so that the energy is half - x.xi + h; bound (B, K) lower bounds,
@@ -168,7 +234,7 @@ def search_clusters(
     how many clusters were visited, or -1 where more than `most` patterns would be.
     """
     n = 0
-    for i in range(first, stop):
+    for i in range(first, counts.shape[0]):
         best, looked, before = np.inf, 0, n
         counts[i], seen[i] = 0, visit.shape[1]
         for place in range(visit.shape[1]):
@@ -189,13 +255,13 @@ def search_clusters(
                     positions[n], energies[n] = p, energy
                     n += 1
         counts[i] = n - before
-    return n, stop
+    return n, counts.shape[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def pair_energies(source, x, other, row, position, energy, cross, first, stop):
+def pair_energies(source, x, other, row, position, energy, cross):
     """energy = |x_r - xi_p|^2/2, and cross = other_r.(x_r - xi_p) unless `cross` is empty, summed in float64."""
-    for k in range(first, stop):
+    for k in range(row.shape[0]):
         xi, q = source[position[k]], x[row[k]]
         s = 0.0
         for n in range(q.shape[0]):
@@ -210,9 +276,9 @@ def pair_energies(source, x, other, row, position, energy, cross, first, stop):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def pair_displacements(source, x, row, position, weight, total, first, stop):
-    """total_r += weight (xi_p - x_r) in float64; pairs are sorted by row, and `first:stop` never splits a row."""
-    for k in range(first, stop):
+def pair_displacements(source, x, row, position, weight, total):
+    """total_r += weight (xi_p - x_r) in float64."""
+    for k in range(row.shape[0]):
         xi, q, w = source[position[k]], x[row[k]], weight[k]
         target = total[row[k]]
         for n in range(q.shape[0]):

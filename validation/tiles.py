@@ -7,8 +7,8 @@ cannot resolve is re-evaluated from the untouched rows as sum_i (x_i - xi_i)^2 i
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 
 from numerics.domain import DomainError
 from validation.tile_kernels import pair_displacements, pair_energies
-from validation.vector_math import COMPILED, over_rows
+from validation.vector_math import COMPILED
 
 __all__ = ["DTYPES", "LARGEST", "TrainingSet", "rounding"]
 
@@ -64,6 +64,7 @@ class TrainingSet:
         step = max(1, self.P // CENTRE_ROWS)
         self.centre = self._float64(slice(0, self.P, step)).mean(0).float().double()
         self._copies: dict[torch.dtype, torch.Tensor] = {}
+        self._lock = threading.Lock()
         self.half_norms = torch.empty(self.P, dtype=torch.float64, device=device)
         rounded_norms = torch.empty_like(self.half_norms)
         self._norms = {torch.float64: self.half_norms}
@@ -93,7 +94,9 @@ class TrainingSet:
             return self._copies[dtype][start:stop]
         if self.streamed or dtype == torch.float64:
             return self._recentred(start, stop, dtype)
-        self._copies[dtype] = self._copies[self.dtype].to(dtype)
+        with self._lock:
+            if dtype not in self._copies:
+                self._copies[dtype] = self._copies[self.dtype].to(dtype)
         return self._copies[dtype][start:stop]
 
     def norms(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
@@ -138,7 +141,7 @@ class TrainingSet:
             empty = np.empty(0)
             second = empty[None] if other is None else other.numpy()
             arrays = self._rows, x.numpy(), second, row.numpy(), self.original(position).numpy(), energy.numpy()
-            over_rows(partial(pair_energies, *arrays, empty if cross is None else cross.numpy()), len(row))
+            pair_energies(*arrays, empty if cross is None else cross.numpy())
             return energy, cross
         step = max(1, ROWS_AT_ONCE // self.N)
         for s in range(0, len(row), step):
@@ -155,9 +158,8 @@ class TrainingSet:
         """(B, N) float64 sums of `weight (xi_p - x_r)` over the pairs of each row; row (n,) sorted, weight (n,) float64."""
         total = torch.zeros_like(x)
         if self._rows is not None:
-            starts = torch.nonzero(torch.diff(row, prepend=row[:1] - 1)).view(-1).numpy()
             arrays = self._rows, x.numpy(), row.numpy(), self.original(position).numpy(), weight.numpy(), total.numpy()
-            over_rows(partial(pair_displacements, *arrays), len(row), starts)
+            pair_displacements(*arrays)
             return total
         step = max(1, ROWS_AT_ONCE // self.N)
         for s in range(0, len(row), step):

@@ -1,24 +1,18 @@
-"""What lets numba loops run at vector speed: an exponential the compiler can vectorise, flags, and plain threads.
+"""What lets numba loops run at vector speed: an exponential the compiler can vectorise, and the flags for sums.
 
 numba ships no vector math, so `exp` here is a polynomial behind the magic-number rounding, in float32 and float64, as one
-expression that fuses into any loop. Rows of a tile are shared among threads that release the interpreter lock: numba's
-own pool and torch's fight in one process.
+expression that fuses into any loop. (`numerics.fast_exp` fills arrays, in float64, and runs at the same speed.)
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 
 import numpy as np
-import torch
 from numba import config, types
 from numba.extending import intrinsic, overload
 
-__all__ = ["COMPILED", "LANES", "SUMS", "exp", "over_rows", "widen"]
+__all__ = ["COMPILED", "LANES", "SUMS", "exp", "widen"]
 
 COMPILED = not config.DISABLE_JIT
 LANES = 128  # running maxima kept side by side: LLVM does not vectorise that reduction
@@ -102,28 +96,3 @@ def _widen_overload(x):
     if x == types.uint16:
         return lambda x: _float_of_bits(np.int32(np.uint32(x) << np.uint32(16)))
     return lambda x: x
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="tile")
-
-
-os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
-
-
-def over_rows(kernel: Callable[[int, int], object], rows: int, starts: np.ndarray | None = None) -> list:
-    """`kernel(first, stop)` over equal parts of `rows`, one a torch thread (the kernels release the interpreter lock).
-
-    Plain threads, because numba's own pool and torch's fight in one process. With `starts`, sorted, parts begin only at
-    those numbers. Returns the results, in order of rows.
-    """
-    workers = max(1, min(torch.get_num_threads(), rows // 8))
-    bounds = [rows * w // workers for w in range(workers + 1)]
-    if starts is not None and workers > 1:
-        inner = np.searchsorted(starts, bounds[1:-1])
-        bounds[1:-1] = [int(starts[k]) if k < len(starts) else rows for k in inner]
-    if workers == 1:
-        return [kernel(0, rows)]
-    later = [_pool().submit(kernel, bounds[w], bounds[w + 1]) for w in range(1, workers)]
-    return [kernel(bounds[0], bounds[1]), *(f.result() for f in later)]

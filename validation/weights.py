@@ -18,10 +18,10 @@ from validation.pruning import Clusters
 from validation.sharded import Shards
 from validation.sweep import Candidates, Plan, Sweep, all_tiles
 from validation.tiles import TrainingSet
+from validation.workers import alone, block_size, in_threads
 
 __all__ = ["Support", "WeightSums", "nearest_pattern", "weight_sums"]
 
-QUERIES = 256  # queries of a block
 NEGLECT = {torch.float32: 1e-7, torch.float64: 1e-14}  # weight left out by cuts, relative to the sum
 TOLERANCE = {torch.float32: 3e-6, torch.float64: 1e-13}  # error of a weight that may stay unsettled
 TYPICAL = 8.0  # rounding errors are this much below their bound, or further
@@ -74,16 +74,25 @@ def weight_sums(
 
     sharper : neglect also what would only show in second moments: weights below 1/(1 + |xi|^2/t) of the usual
     """
+    with alone(data.device):
+        return _weight_sums(data, shards, x, t, clusters, sharper)
+
+
+def _weight_sums(data: TrainingSet, shards: Shards, x, t, clusters: Clusters | None, sharper: bool) -> WeightSums:
     order = torch.argsort(t)
     B, N = x.shape
     log_z, participation, D = x.new_empty(B), x.new_empty(B), x.new_empty(B, N)
     supports, statistics = [], {"settled": 0, "method": [], "visited": 0.0, "left_out": 0.0}
-    for rows in torch.split(order, QUERIES):
+
+    def one(rows: torch.Tensor) -> tuple[_Part, float, float]:
         cut = math.log(shards.total / NEGLECT[data.dtype])
         if sharper:
             far = (torch.linalg.vector_norm(x[rows] - data.centre, dim=1).max() + data.radius) ** 2
             cut += float(torch.log1p(far / t[rows].min()))
-        part, visited, left_out = _block(data, x[rows].contiguous(), t[rows].contiguous(), cut, clusters)
+        return _block(data, x[rows], t[rows], cut, clusters)
+
+    blocks = order.split(block_size(B, x.device))
+    for rows, (part, visited, left_out) in zip(blocks, in_threads(one, blocks, x.device), strict=True):
         top = shards.max(part.top)
         scale = torch.where(part.S > 0, torch.exp(part.top - top), 0.0)
         S, Q = shards.sum(part.S * scale), shards.sum(part.Q * scale.square())
@@ -109,26 +118,32 @@ def nearest_pattern(
 
     exclude : (B,) rows of the whole set that do not count, or None. Ties go to the first row.
     """
-    index, energy = [], []
+    with alone(data.device):
+        return _nearest_pattern(data, shards, x, exclude, clusters)
+
+
+def _nearest_pattern(data: TrainingSet, shards: Shards, x, exclude, clusters: Clusters | None):
     if exclude is not None:
         local = exclude - shards.offset
         here = (local >= 0) & (local < data.P)
         exclude = torch.where(here, data.positions(local.clamp(0, data.P - 1)), -1)
-    for block in torch.split(torch.arange(len(x), device=x.device), QUERIES):
+
+    def one(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         out = None if exclude is None else exclude[block]
         sweep = Sweep(data, x[block], torch.ones(len(block), dtype=torch.float64, device=x.device), out)
         pruned = None
         if clusters is not None and out is None:
             pruned = clusters.visit(sweep, torch.zeros_like(sweep.t), max(FEW, SHARE * data.P))
-        candidates = _candidates(sweep) if pruned is None else pruned[0]
-        row, position = candidates
+        row, position = _candidates(sweep) if pruned is None else pruned[0]
         found, _ = data.pairs(sweep.x, row, position)
         best = torch.full_like(sweep.t, math.inf).scatter_reduce(0, row, found, "amin")
         ties = found == best[row]
         number = data.original(position[ties]) + shards.offset
         none = torch.full((len(block),), shards.total, dtype=torch.int64, device=x.device)
-        index.append(none.scatter_reduce(0, row[ties], number, "amin"))
-        energy.append(best)
+        return none.scatter_reduce(0, row[ties], number, "amin"), best
+
+    blocks = torch.arange(len(x), device=x.device).split(block_size(len(x), x.device))
+    index, energy = zip(*in_threads(one, blocks, x.device), strict=True)
     best, number = torch.cat(energy), torch.cat(index)
     overall = shards.min(best)
     return shards.min(torch.where(best == overall, number, shards.total)), 2 * overall
@@ -218,7 +233,7 @@ def _summed(sweep: Sweep, dtype: torch.dtype, cut: float, plan: Plan, most: floa
     top, S, Q, mean, candidates = found
     some = S > 0
     # the products' exponents are v/t = (|x|^2/2 - E)/t: on the exact scale from here on
-    half = sweep.left.double().square().sum(1) / 2
+    half = sweep.centred.to(dtype).double().square().sum(1) / 2
     bulk = torch.where(some, (top - half) / sweep.t, -math.inf)
     top, S1, Q1, D1, pairs = _settle(sweep, candidates, bulk, cut)
     scale = torch.where(some, torch.exp(bulk - top), 0.0)

@@ -1,0 +1,172 @@
+"""One thread's pass over some tiles: products, then screening or the online softmax on each while it is in the cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from validation.tile_kernels import add_sparse_rows, screen_rows, weigh_rows
+
+if TYPE_CHECKING:
+    from validation.sweep import Sweep
+
+__all__ = ["TilePass", "within"]
+
+SPARSE = 16  # a row with fewer than 1/16 of its weights in a tile adds them one by one
+SLACK = 1 << 20  # entries a list may hold beyond what is wanted in the end
+
+Entries = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # row, position, v
+
+
+class TilePass:
+    """The buffers of a pass of the queries `left` (B, N), recentred and rounded, over the tiles of `plan`."""
+
+    def __init__(self, sweep: Sweep, left: torch.Tensor, plan: Sequence[tuple[int, int]]):
+        self.sweep, self.left, self.plan = sweep, left, plan
+        width = max(stop - start for start, stop in plan)
+        self.buffer = torch.empty(len(left), width, dtype=left.dtype, device=left.device)
+        self.inv_t = 1 / sweep.t
+
+    def screen(self, window: torch.Tensor, limit: float) -> tuple[torch.Tensor, Entries] | None:
+        """(best v of each row, pairs within `window` (B,) of it or of what was best before); None when far above `limit`."""
+        best = torch.full((len(self.left),), -math.inf, dtype=torch.float64, device=self.left.device)
+        step = self._screen_compiled if self.sweep.compiled else self._screen_generic
+        found, listed = [], 0
+        for start, stop in self.plan:
+            products, h, _ = self._products(start, stop)
+            row, column, value = step(products, h, best, window)
+            if row.shape[0]:
+                found.append((row, column + start, value))
+                listed += row.shape[0]
+            if listed > 4 * limit + SLACK:
+                found = [within(found, best, window)]
+                listed = found[0][0].shape[0]
+                if listed > 2 * limit + SLACK / 2:
+                    return None
+        return best, found
+
+    def weigh(
+        self, cut: float, limits: torch.Tensor, limit: float
+    ) -> tuple[torch.Tensor, torch.Tensor, Entries] | None:
+        """(state (4, B), mean (B, N), pairs set aside) as `tile_kernels.weigh_rows` has them; None when far above `limit`."""
+        B, N = self.left.shape
+        self.state = torch.zeros(4, B, dtype=torch.float64, device=self.left.device)
+        self.state[0] = -math.inf
+        across = self.left.dtype == torch.float64 and 2 * N <= B  # BLAS is a tenth faster with the short side inside
+        self.mean = torch.zeros(*((N, B) if across else (B, N)), dtype=self.left.dtype, device=self.left.device)
+        self.mean = self.mean.T if across else self.mean
+        self.kept = np.zeros(B, dtype=np.int64)
+        step = self._weigh_compiled if self.sweep.compiled else self._weigh_generic
+        found, listed = [], 0
+        for start, stop in self.plan:
+            products, h, tile = self._products(start, stop)
+            row, column, value = step(products, h, tile, cut, limits)
+            if row.shape[0]:
+                found.append((row, column + start, value))
+                listed += row.shape[0]
+            if listed > 4 * limit + SLACK:
+                return None
+        return self.state, self.mean, found
+
+    def _products(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(products (B, T), half norms (T,), patterns (T, N)) of one tile; what is left out at -inf."""
+        data, left, products = self.sweep.data, self.left, self.buffer
+        tile, h = data.tile(start, stop, left.dtype), data.norms(start, stop, left.dtype)
+        if products.shape[1] != stop - start:
+            products = products.view(-1)[: len(left) * (stop - start)].view(len(left), stop - start)
+        torch.mm(left, tile.T, out=products)
+        if self.sweep.exclude is not None:
+            place = self.sweep.exclude - start
+            hit = torch.nonzero((place >= 0) & (place < stop - start)).view(-1)
+            products[hit, place[hit]] = -math.inf
+        return products, h, tile
+
+    def _screen_compiled(self, products, h, best, window):
+        stored = products.view(torch.uint16) if products.dtype == torch.bfloat16 else products
+        return _collect(screen_rows, (stored.numpy(), h.numpy(), best.numpy(), window.numpy()), ())
+
+    def _screen_generic(self, products, h, best, window):
+        v = products.to(h.dtype) - h
+        torch.maximum(best, v.amax(1).double(), out=best)
+        row, column = torch.nonzero(v >= (best - window).to(v.dtype)[:, None], as_tuple=True)
+        return row, column, v[row, column].double()
+
+    def _weigh_compiled(self, products, h, tile, cut, limits):
+        kept, weights, mean = self.kept, products.numpy(), self.mean.numpy()
+        n, few = len(kept), products.shape[1] // SPARSE
+        arrays = weights, h.numpy(), self.inv_t.numpy(), self.state.numpy(), mean, cut, limits.numpy(), few
+        found = _collect(weigh_rows, arrays, (kept,))
+        full = kept > few
+        heavy = np.count_nonzero(full)
+        if heavy == n:
+            self.mean.addmm_(products, tile)
+            return found
+        if 2 * heavy >= n:
+            products.index_fill_(0, torch.from_numpy(np.flatnonzero(kept == 0)), 0)
+            self.mean.addmm_(products, tile)
+            return found
+        if heavy:
+            chosen = torch.from_numpy(np.flatnonzero(full))
+            self.mean.index_add_(0, chosen, products[chosen] @ tile)
+        light = np.flatnonzero((kept > 0) & ~full)
+        if len(light):
+            add_sparse_rows(weights, tile.numpy(), light, mean)
+        return found
+
+    def _weigh_generic(self, products, h, tile, cut, limits):
+        (top, S, Q, E), (reach, depth), t = self.state, limits, self.sweep.t
+        v = products - h
+        peak = v.amax(1).double()
+        log_z = torch.where(S + E > 0, top + t * (S + E).log(), -math.inf)
+        active = peak >= log_z - reach * t
+        new = torch.where(active, torch.maximum(top, peak), top)
+        factor = torch.where(new > top, torch.exp((top - new) / t), 1.0)
+        shifted = (v - torch.where(active, new, 0.0).to(v.dtype)[:, None]) * (1 / t).to(v.dtype)[:, None]
+        weight = torch.where((shifted > -cut) & active[:, None], shifted.clamp(max=0).exp_(), 0.0)
+        summed = (depth < reach).to(v.dtype)[:, None]
+        total = (S + E) * factor + (weight * summed).sum(1).double()
+        log_z = torch.where(total > 0, new + t * total.log(), -math.inf)
+        log_z = torch.where(depth < reach, log_z, torch.maximum(log_z, peak))
+        limit = torch.where(active & (depth >= 0), log_z - depth * t, math.inf)
+        aside = v >= limit.to(v.dtype)[:, None]
+        row, column = torch.nonzero(aside, as_tuple=True)
+        top.copy_(new)
+        E.mul_(factor).index_add_(0, row, shifted[row, column].double().exp_())
+        weight = torch.where(aside, 0.0, weight * summed)
+        S.mul_(factor).add_(weight.sum(1).double())
+        Q.mul_(factor.square()).add_(weight.square().sum(1).double())
+        self.mean.mul_(factor.to(v.dtype)[:, None]).addmm_(weight, tile)
+        return row, column, v[row, column].double()
+
+
+def within(found, level: torch.Tensor, window: torch.Tensor):
+    """The candidates (row, position, v) with v >= (level - window)[row]."""
+    row, position, value = (torch.cat(part) for part in zip(*found, strict=True)) if found else _nothing(level.device)
+    keep = value >= (level - window)[row]
+    return row[keep], position[keep], value[keep]
+
+
+def _collect(kernel, arrays, last: tuple) -> tuple[torch.Tensor, ...]:
+    """Run a row kernel, emptying its lists when they are full; (row, column, v) of what it listed."""
+    n, columns = arrays[0].shape
+    capacity, counts = max(2 * columns, 1 << 14), np.empty(n, dtype=np.int64)
+    out, first = [], 0
+    while first < n:
+        place, value = np.empty(capacity, dtype=np.int64), np.empty(capacity, dtype=arrays[1].dtype)
+        found, resume = kernel(*arrays, first, place, value, counts, *last)
+        if found:
+            row = np.repeat(np.arange(first, resume), counts[first:resume])
+            out.append((row, place[:found], value[:found].astype(np.float64)))
+        first = resume
+    return tuple(torch.from_numpy(np.concatenate(column)) for column in zip(*out, strict=True)) if out else _NOTHING
+
+
+def _nothing(device: torch.device) -> tuple[torch.Tensor, ...]:
+    return tuple(part.to(device) for part in _NOTHING)
+
+
+_NOTHING = (torch.empty(0, dtype=torch.int64),) * 2 + (torch.empty(0, dtype=torch.float64),)

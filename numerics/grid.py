@@ -27,6 +27,7 @@ def sweep(
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     executor: Executor | None = None,
+    block: int | None = None,
 ) -> Any:
     """Evaluate `row` along the first axis and collect labelled arrays.
 
@@ -44,6 +45,9 @@ def sweep(
     progress : callable `(done, total)`, optional
     executor : `concurrent.futures.Executor`, optional
         Rows are submitted to it (processes, or a dask client's `get_executor()` on a cluster). Default: here, in order.
+    block : int, optional
+        `row` takes up to so many values of the first axis at once, as an array, and returns arrays with that axis in front:
+        for solvers that are better at many rows together. Rows are still kept one by one.
 
     Returns
     -------
@@ -70,14 +74,17 @@ def sweep(
     done = first.size - len(waiting)
     if progress:
         progress(done, first.size)
+    groups = [waiting[i : i + (block or 1)] for i in range(0, len(waiting), block or 1)]
+    asked = [first[g] if block else first[g[0]] for g in groups]
     if executor is None:
-        finished = ((i, row(first[i], *others)) for i in waiting)
+        finished = ((g, row(value, *others)) for g, value in zip(groups, asked, strict=True))
     else:
-        futures = {i: executor.submit(row, first[i], *others) for i in waiting}
-        finished = ((i, future.result()) for i, future in futures.items())
-    for i, result in finished:
-        rows.put(i, result)
-        done += 1
+        futures = [executor.submit(row, value, *others) for value in asked]
+        finished = ((g, future.result()) for g, future in zip(groups, futures, strict=True))
+    for group, result in finished:
+        for k, i in enumerate(group):
+            rows.put(i, {name: np.asarray(v)[k] for name, v in result.items()} if block else result)
+        done += len(group)
         if progress:
             progress(done, first.size)
     names = list(axes)

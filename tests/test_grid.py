@@ -123,3 +123,22 @@ def test_phase_diagram_is_labelled_and_right(tmp_path):
     assert (tmp_path / "d.csv").read_text().splitlines()[0].startswith("alpha_D,alpha,log_t_onset")
     with pytest.raises(DomainError, match="kinds"):
         phase_diagram([0.1], [0.5], kinds=["collaps"])
+
+
+def test_blocks_of_rows_give_the_same_and_resume_row_by_row(tmp_path):
+    calls = []
+
+    def rows(a, b):
+        calls.append(a.tolist())
+        if len(calls) == 2 and out.with_name("s.nc.partial").exists() and len(calls[0]) == 2:
+            raise KeyboardInterrupt
+        return {"product": a[:, None] * b}
+
+    out = tmp_path / "s.nc"
+    axes = {"a": np.arange(1.0, 6.0), "b": np.array([3.0, 4.0])}
+    with pytest.raises(KeyboardInterrupt):
+        sweep(rows, axes, out=out, block=2)
+    calls.append(None)  # the second run is not interrupted
+    resumed = sweep(rows, axes, out=out, block=3)
+    assert calls[-1] == [3.0, 4.0, 5.0]
+    np.testing.assert_array_equal(resumed["product"], axes["a"][:, None] * axes["b"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from theory.rem import KINDS
 
 __all__ = ["activation_diagrams", "phase_diagram"]
 
+_BLOCK = 16  # rows between two savings
 _UNITS = {"units": "squared data units", "convention": "variance-exploding time t = sigma^2"}
 
 
@@ -67,20 +69,33 @@ def phase_diagram(
         about[f"status_{kind}"] = {"long_name": "solver status, 0 = OK"}
     name = getattr(family, "__name__", repr(family))
     return sweep(
-        partial(_row, family, tuple(kinds)),
+        partial(_rows, family, tuple(kinds)),
         {"alpha_D": alpha_D, "alpha": alpha},
         attributes=about,
         provenance=provenance(family=name, kinds=",".join(kinds)),
         out=out,
         progress=progress,
         executor=executor,
+        block=_BLOCK,
     )
 
 
-def _row(
-    family: Callable[[float], Any], kinds: tuple[str, ...], alpha_D: float, alpha: np.ndarray
+def _rows(
+    family: Callable[[float], Any], kinds: tuple[str, ...], alpha_D: np.ndarray, alpha: np.ndarray
 ) -> dict[str, np.ndarray]:
-    machine = engine(family(float(alpha_D)))
+    models = [family(float(a)) for a in alpha_D]
+    if all(
+        isinstance(m, HiddenManifold) and replace(m, alpha_D=1.0) == replace(models[0], alpha_D=1.0) for m in models
+    ):
+        # one engine for all: its fixed points are solved in batches
+        joint = np.array([m.alpha_D for m in models])[:, None]
+        found = [_times(engine(replace(models[0], alpha_D=joint)), kinds, alpha[None, :])]
+    else:
+        found = [_times(engine(m), kinds, alpha[None, :]) for m in models]
+    return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
+
+
+def _times(machine: Any, kinds: tuple[str, ...], alpha: np.ndarray) -> dict[str, np.ndarray]:
     row = {}
     for kind in kinds:
         solution = machine.log_time(kind, alpha)

@@ -20,7 +20,7 @@ from validation.networks.preconditioning import Denoiser
 
 __all__ = ["fingerprint", "load_denoiser", "read", "write"]
 
-_FORMAT = "geomem-training-1"
+_KEY, _FORMAT = "geomem", 1
 
 
 def fingerprint(X: torch.Tensor) -> str:
@@ -37,8 +37,10 @@ def fingerprint(X: torch.Tensor) -> str:
 def write(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> Path:
     """Save tensors with a JSON record, whole or not at all; equal states give equal bytes."""
     path = Path(path)
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    metadata = {"format": _FORMAT, "record": json.dumps(record, sort_keys=True)}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
+    metadata = {
+        _KEY: json.dumps({"format": _FORMAT, **record}, sort_keys=True)
+    }  # one key: safetensors shuffles several
     with atomic(path) as temporary:
         save_file(plain, temporary, metadata=metadata)
     return path
@@ -61,9 +63,10 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, An
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise DomainError("checkpoint", str(path), allowed, f"({error})") from error
-    if metadata.get("format") != _FORMAT:
-        raise DomainError("checkpoint", str(path), allowed, f"(its format is {metadata.get('format')})")
-    return tensors, json.loads(metadata["record"])
+    record = json.loads(metadata.get(_KEY, "{}"))
+    if record.pop("format", None) != _FORMAT:
+        raise DomainError("checkpoint", str(path), allowed, "(its metadata lack the format of this version)")
+    return tensors, record
 
 
 def load_denoiser(path: str | os.PathLike, *, averaged: bool = True, device: str = "cpu") -> Denoiser:

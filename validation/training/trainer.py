@@ -129,7 +129,7 @@ class Trainer:
         KeyboardInterrupt raised: the same run again goes on from there.
         """
         end = self.config.steps if until is None else min(integer("until", until, minimum=0), self.config.steps)
-        mean = torch.full((self.members,), float("nan"), device=self.device)
+        mean = torch.full((self.members,), float("nan"), device=self.device, dtype=self.config.dtype)
         saved = shown = time.monotonic()
         self.denoiser.train()
         with deferred_interrupt() as asked:

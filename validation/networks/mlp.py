@@ -1,6 +1,8 @@
 r"""A residual MLP for vectors, as a stack of M independent networks whose weights are multiplied in one batched product.
 
-    h_0 = W_in z,    h_{l+1} = h_l + W_2 silu(e^{a_l(sigma)} (W_1 h_l) + b_l(sigma)),    F = W_out (e^{a(sigma)} h_L)
+    h_0 = W_in z,    h_{l+1} = h_l + W_2 silu(e^{a_l(sigma)} W_1 (h_l/|h_l|) + b_l(sigma)),    F = W_out (e^{a(sigma)} h_L)
+
+|h| is the root mean square over the features.
 
 Why gains that depend on the noise level: the ideal F amplifies a direction of variance r by s sigma/(t + r) or so, which
 for r = 10^-4 runs over three powers of ten. An exponential of a smooth function of log sigma does that with one number.
@@ -78,7 +80,8 @@ class ResidualMLP(nn.Module):
             *modulations, last = self.modulation(embedded).chunk(2 * self.blocks + 1, dim=-1)
             h = self.into(z)
         for i in range(self.blocks):
-            inner = silu(modulations[2 * i].exp() * self.first[i](h) + modulations[2 * i + 1])
+            unit = h * (h.square().mean(dim=-1, keepdim=True) + 1e-4).rsqrt()
+            inner = silu(modulations[2 * i].exp() * self.first[i](unit) + modulations[2 * i + 1])
             h = h + self.second[i](inner)
         with torch.autocast(z.device.type, enabled=False):
             return self.out(last.exp() * h.to(z.dtype))

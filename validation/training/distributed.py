@@ -1,6 +1,6 @@
 """More than one device: every process takes its rows of the same global batch, and torch's DistributedDataParallel averages.
 
-    torchrun --nproc-per-node 4 -m validation.cli train data.npy --device cuda --out model.safetensors
+    torchrun --nproc-per-node 4 --no-python geomem train data.npy --device cuda --out model.safetensors
 
 All processes draw the whole batch from the same seed and keep their part, so that the sum of gradients is that of a
 single process up to the order of additions.

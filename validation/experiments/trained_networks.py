@@ -72,9 +72,9 @@ PRESETS = {
         "quick",
         (100, 1000, 30_000),
         3,
-        {"kind": "mlp", "width": 192, "blocks": 3},
-        TrainingConfig(steps=10_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
-        (100, 300, 1000, 3000, 10_000),
+        {"kind": "mlp", "width": 256, "blocks": 3},
+        TrainingConfig(steps=16_000, batch=64, learning_rate=1e-3, noise=_NOISE, precision="float32"),
+        (100, 500, 2000, 6000, 16_000),
     ),
     "full": Preset(
         "full",

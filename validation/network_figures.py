@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from validation.figures import style
 
-__all__ = ["convergence_figure", "departure_figure", "frame_figure", "spectra_figure"]
+__all__ = ["convergence_figure", "departure_figure", "frame_figure", "nonlinear_figure", "spectra_figure"]
 
 _COLOURS = {"high": "#D55E00", "low": "#0072B2", "rest": "#777777"}
 _LABELS = {
@@ -207,4 +207,44 @@ def convergence_figure(data: Any, label: str = "") -> Figure:
         handles = [Line2D([], [], color=c, ls=d, label=words[w]) for w, (c, d) in styles.items()]
         fig.legend(handles=[*handles, *_states(data)], loc="outside lower center", ncols=4, fontsize=8.5)
         fig.suptitle(f"{label}\nDenoising loss of each replica against the two exact references", fontsize=10)
+    return fig
+
+
+def nonlinear_figure(data: Any) -> Figure:
+    """Curved manifolds: sorted eigenvalues at fresh and at noised training points, network, empirical score and control."""
+    t, D = data["t"].values, int(data.attrs["D"])
+    jobs = [(a, P) for a in data["activation"].values for P in data["P"].values]
+    columns = [(who, kind) for kind in ("fresh", "typical") for who in ("network", "empirical", "control")]
+    words = {"network": "trained network", "empirical": "its empirical score", "control": "score of many points"}
+    places = {"fresh": "fresh points", "typical": "noised training points"}
+    with style():
+        fig = Figure(figsize=(2.7 * len(columns) + 0.4, 2.1 * len(jobs) + 1.4))
+        axes = fig.subplots(len(jobs), len(columns), sharex=True, squeeze=False)
+        for row, (a, P) in zip(axes, jobs, strict=True):
+            part = data.sel(activation=a, P=P)
+            for ax, (who, kind) in zip(row, columns, strict=True):
+                values = part[who].sel(kind=kind).mean("replica").values
+                ax.plot(t, values[:, :-D], color=_COLOURS["rest"], lw=0.6, alpha=0.8)
+                ax.plot(t, values[:, -D:], color=_COLOURS["high"], lw=0.7)
+                if who == "control":
+                    few = t[part["shared"].sel(kind=kind).median("replica").values < 30]
+                    if len(few):
+                        ax.axvspan(t[0], few.max(), color="0.6", alpha=0.25, lw=0)
+                if who == "network":
+                    _strip(ax, t, part["loss_label"].values, -0.17, -0.07)
+                ax.set_xscale("log")
+                ax.set_ylim(-0.19, 1.25)
+                ax.grid(alpha=0.25, lw=0.5)
+            row[0].set_ylabel(f"{a}, P = {int(P):,}\n" + r"eigenvalues of $-tJ$")
+        for ax, (who, kind) in zip(axes[0], columns, strict=True):
+            ax.set_title(f"{words[who]}\n{places[kind]}", fontsize=9)
+        for ax in axes[-1]:
+            ax.set_xlabel(_T, fontsize=8.5)
+        handles = [
+            Line2D([], [], color=_COLOURS["high"], label=f"{D} lowest (latent dimension {D})"),
+            Line2D([], [], color=_COLOURS["rest"], label="the others"),
+            Patch(color="0.6", alpha=0.25, label="fewer than 30 points share the control's weight"),
+            *_states(data),
+        ]
+        fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8.5)
     return fig

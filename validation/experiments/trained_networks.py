@@ -24,7 +24,7 @@ from theory.subspaces import frozen_eigenvalue, predicted_singular_values, subsp
 from validation.empirical_score import EmpiricalScore
 from validation.experiments.losing_dimensions import CASES, NAMES, Case
 from validation.experiments.result import ExperimentResult, Row, provenance, save, save_figure
-from validation.network_probes import Departures
+from validation.network_probes import Departures, replica_error
 from validation.networks import NetworkScore
 from validation.prediction import Prediction, judge
 from validation.score_functions import Empirical
@@ -70,15 +70,15 @@ _NOISE = NoiseLevels(0.002, 10.0)
 PRESETS = {
     "quick": Preset(
         "quick",
-        (100, 1000, 30_000),
+        (30, 100, 1000, 30_000),
         3,
-        {"kind": "mlp", "width": 256, "blocks": 3},
-        TrainingConfig(steps=16_000, batch=64, learning_rate=1e-3, noise=_NOISE, precision="float32"),
-        (100, 500, 2000, 6000, 16_000),
+        {"kind": "mlp", "width": 128, "blocks": 3},
+        TrainingConfig(steps=36_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
+        (100, 600, 3000, 12_000, 36_000),
     ),
     "full": Preset(
         "full",
-        (100, 300, 1000, 3000, 10_000, 30_000, 100_000),
+        (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
         4,
         {"kind": "mlp", "width": 512, "blocks": 4},
         TrainingConfig(steps=200_000, batch=512, learning_rate=5e-4, noise=_NOISE, precision="float32"),
@@ -102,7 +102,7 @@ def run(
 
     Parameters
     ----------
-    preset : "quick" (P = 100, 1000, 30 000; minutes on two cores), "full" (to P = 100 000; a GPU), or a `Preset`
+    preset : "quick" (P = 30 to 30 000; minutes on two cores), "full" (to P = 100 000; a GPU), or a `Preset`
     seed : int; progress : callable (optimiser steps done, of all); device : torch device
     out : folder, optional
         trained_networks.csv (verdicts), .nc, figures; and checkpoints/, from which an interrupted run goes on.
@@ -258,7 +258,7 @@ def _agreement(case, data, P, t, networks, empirical, losses) -> list[Row]:
             r = data.variances[s]
             for reference, value in (("empirical score", own), ("population", np.full(len(own), t[k] / (t[k] + r)))):
                 difference = seen - value
-                error = difference.std(ddof=1) / math.sqrt(len(seen)) if len(seen) > 1 else math.nan
+                error = replica_error(difference)
                 prediction = Prediction(
                     f"{reference}, {name}", float(value.mean()), None, TOLERANCE, "measured beside it"
                 )

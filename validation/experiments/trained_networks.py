@@ -72,9 +72,9 @@ PRESETS = {
         "quick",
         (30, 100, 1000, 30_000),
         3,
-        {"kind": "mlp", "width": 128, "blocks": 3},
-        TrainingConfig(steps=36_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
-        (100, 600, 3000, 12_000, 36_000),
+        {"kind": "mlp", "width": 96, "blocks": 3},
+        TrainingConfig(steps=30_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
+        (100, 600, 3000, 10_000, 30_000),
     ),
     "full": Preset(
         "full",

@@ -62,8 +62,8 @@ class ResidualMLP(nn.Module):
         self.config = {"kind": "mlp", "N": N, "width": width, "blocks": self.blocks, "features": features}
         draws = [torch.Generator().manual_seed(integer("seed", seed, minimum=0)) for seed in seeds]
         self.features = NoiseFeatures(features)
-        self.noise = StackedLinear(draws, features, width)
-        self.modulation = StackedLinear(draws, width, (2 * self.blocks + 1) * width, gain=0.1)
+        self.noise = StackedLinear(draws, features, features)
+        self.modulation = StackedLinear(draws, features, (2 * self.blocks + 1) * width, gain=0.1)
         self.into = StackedLinear(draws, N, width)
         self.first = nn.ModuleList(StackedLinear(draws, width, width) for _ in range(self.blocks))
         self.second = nn.ModuleList(StackedLinear(draws, width, width, gain=0.3) for _ in range(self.blocks))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from numerics.domain import DomainError
 from validation.cli import app
 from validation.empirical_score import EmpiricalScore
-from validation.experiments import trained_networks
+from validation.experiments import trained_networks, trained_nonlinear
 from validation.experiments.losing_dimensions import CASES
 from validation.network_probes import Departures
 from validation.score_functions import GaussianScore
@@ -139,3 +139,27 @@ def test_split_keeps_points_back():
     assert exact is None
     assert not torch.equal(X, other)
     assert torch.cdist(fresh.flatten(1), X.flatten(1)).min() > 0
+
+
+@pytest.mark.slow
+def test_nonlinear_study_runs_from_training_to_figures(tmp_path):
+    toy = replace(
+        trained_nonlinear.PRESETS["quick"],
+        name="toy",
+        sizes=(50, 200),
+        replicas=2,
+        network={"kind": "mlp", "width": 8, "blocks": 1},
+        training=TrainingConfig(steps=10, batch=16, warmup=5),
+        control=2000,
+        levels=6,
+        points=2,
+        losses=32,
+    )
+    result = trained_nonlinear.run(toy, out=tmp_path)
+    assert (tmp_path / "trained_nonlinear.png").exists()
+    assert len(result.rows) == 2 * 2 * 2 * 2 * 2
+    assert result.curves["network"].dims == ("activation", "P", "replica", "kind", "t", "direction")
+    lowest = result.curves["control"].sel(kind="fresh").values[..., -1, -toy.D :]  # at t = 10 all is noise
+    assert (lowest > 0.5).all()
+    collapsed = [row for row in result.rows if "the control has collapsed" in row.note]
+    assert all(math.isnan(row.verdict.measured) for row in collapsed)

@@ -78,6 +78,15 @@ PRESETS = {
     ),
     "full": Preset(
         "full",
+        (30, 100, 300, 1000, 3000, 30_000, 100_000),
+        3,
+        {"kind": "mlp", "width": 128, "blocks": 3},
+        TrainingConfig(steps=60_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
+        (100, 600, 3000, 10_000, 30_000, 60_000),
+        cases=CASES[:2],
+    ),
+    "full on cuda": Preset(
+        "full on cuda",
         (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
         4,
         {"kind": "mlp", "width": 512, "blocks": 4},
@@ -102,7 +111,8 @@ def run(
 
     Parameters
     ----------
-    preset : "quick" (P = 30 to 30 000; minutes on two cores), "full" (to P = 100 000; a GPU), or a `Preset`
+    preset : "quick" (P = 30 to 30 000; minutes on two cores), "full" (to P = 100 000, two
+        variances: an hour or more on two cores; on cuda larger networks, trained longer), or a `Preset`
     seed : int; progress : callable (optimiser steps done, of all); device : torch device
     out : folder, optional
         trained_networks.csv (verdicts), .nc, figures; and checkpoints/, from which an interrupted run goes on.
@@ -119,6 +129,8 @@ def run(
     """
     if isinstance(preset, str) and preset not in PRESETS:
         raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
+    if preset == "full" and str(device).startswith("cuda"):
+        preset = "full on cuda"
     preset = PRESETS[preset] if isinstance(preset, str) else preset
     started = time.perf_counter()
     rows, parts = [], []
@@ -185,7 +197,7 @@ def _training(sets: Sequence[torch.Tensor], case: Case, preset: Preset, seed: in
     """Step and averaged denoisers at every snapshot; finished ones come from their files."""
     trainer = None
     for at in preset.snapshots:
-        stem = f"{preset.name}-{case.variances[1]:g}-seed{seed}"
+        stem = f"{preset.name.replace(' ', '-')}-{case.variances[1]:g}-seed{seed}"
         file = None if out is None else out / "checkpoints" / f"{stem}-step{at}.safetensors"
         if file is not None and file.exists() and _steps(file, sets, preset) == at:
             yield at, load_denoiser(file, device=device)

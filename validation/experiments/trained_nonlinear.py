@@ -79,6 +79,15 @@ PRESETS = {
     "full": Preset(
         "full",
         ("tanh", "relu"),
+        (100, 300, 1000, 3000, 10_000, 30_000),
+        4,
+        {"kind": "mlp", "width": 96, "blocks": 3},
+        TrainingConfig(steps=40_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
+        300_000,
+    ),
+    "full on cuda": Preset(
+        "full on cuda",
+        ("tanh", "relu"),
         (100, 300, 1000, 3000, 10_000, 30_000, 100_000),
         4,
         {"kind": "mlp", "width": 512, "blocks": 4},
@@ -117,6 +126,8 @@ def run(
     """
     if isinstance(preset, str) and preset not in PRESETS:
         raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
+    if preset == "full" and str(device).startswith("cuda"):
+        preset = "full on cuda"
     preset = PRESETS[preset] if isinstance(preset, str) else preset
     started = time.perf_counter()
     jobs = [(a, P, r) for a in preset.activations for P in preset.sizes for r in range(preset.replicas)]
@@ -127,7 +138,11 @@ def run(
         for a in preset.activations
     }
     sets = [samplers[a].stream(1000 * r + i).sample(P) for i, (a, P, r) in enumerate(jobs)]
-    path = None if out is None else Path(out) / "checkpoints" / f"nonlinear-{preset.name}-seed{seed}.safetensors"
+    path = (
+        None
+        if out is None
+        else Path(out) / "checkpoints" / f"nonlinear-{preset.name.replace(' ', '-')}-seed{seed}.safetensors"
+    )
     seeds = [10_000 + 1000 * seed + m for m in range(len(jobs))]
     trainer = Trainer(sets, preset.network, preset.training, seeds=seeds, device=device, path=path)
     trainer.run(progress=(lambda done, total, loss: progress(done, total)) if progress else None)

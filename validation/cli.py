@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -327,7 +328,8 @@ def train(
         device = stack.enter_context(process_group(device)) if many else device
         options = {"device": device, "resume": resume, "distributed": many}
         network_record = {k: v for k, v in chosen.items() if v is not None}
-        with training_bar(notes) as progress:
+        with training_bar(notes) as bar:
+            progress = bar if os.environ.get("RANK", "0") == "0" else None
             trainer = run(source, sizes, network_record, config, out, **options, progress=progress)
         if many and trainer.processes.rank:
             return

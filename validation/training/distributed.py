@@ -34,6 +34,12 @@ class Processes:
             raise DomainError("batch", batch, f"a multiple of the number of processes, {self.count}")
         share = batch // self.count
         self.rows = slice(self.rank * share, (self.rank + 1) * share)
+        self._flag = torch.zeros(1, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so in any process; all must ask together. Without it one Ctrl-C would leave the others waiting."""
+        dist.all_reduce(self._flag.fill_(float(here)), op=dist.ReduceOp.MAX)
+        return bool(self._flag)
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module with averaged gradients."""
@@ -51,6 +57,8 @@ def process_group(device: str) -> Iterator[str]:
     backend = "nccl" if device.startswith("cuda") else "gloo"
     dist.init_process_group(backend)
     try:
+        if backend == "nccl":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         yield f"cuda:{os.environ['LOCAL_RANK']}" if backend == "nccl" else device
     finally:
         dist.destroy_process_group()

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -130,10 +131,10 @@ class Trainer:
         """
         end = self.config.steps if until is None else min(integer("until", until, minimum=0), self.config.steps)
         mean = torch.full((self.members,), float("nan"), device=self.device, dtype=self.config.dtype)
-        saved = shown = time.monotonic()
+        saved, shown, stopped = time.monotonic(), time.monotonic(), False
         self.denoiser.train()
         with deferred_interrupt() as asked:
-            while self.step < end and not asked.is_set():
+            while self.step < end and not (stopped := self._stopped(asked)):
                 loss = self._advance()
                 mean = torch.where(mean.isnan(), loss, mean.lerp(loss, 0.01))
                 now = time.monotonic()
@@ -144,7 +145,7 @@ class Trainer:
                     self.save()
                     saved = time.monotonic()
             self.save()
-        if asked.is_set():
+        if stopped or asked.is_set():
             raise KeyboardInterrupt
         return mean.cpu()
 
@@ -164,6 +165,9 @@ class Trainer:
         """Write the checkpoint, if the run has a path (in a distributed run: the first process does)."""
         if self.path is not None and (self.processes is None or self.processes.rank == 0):
             files.write(self.path, self._state(), self.record | {"step": self.step, "versions": versions()})
+
+    def _stopped(self, asked: Event) -> bool:
+        return self.processes.any(asked.is_set()) if self.processes else asked.is_set()
 
     def _advance(self) -> torch.Tensor:
         batch = self.batches[self.step]

@@ -73,8 +73,8 @@ PRESETS = {
         (30, 100, 1000, 30_000),
         3,
         {"kind": "mlp", "width": 96, "blocks": 3},
-        TrainingConfig(steps=15_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
-        (100, 600, 3000, 15_000),
+        TrainingConfig(steps=12_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
+        (100, 600, 3000, 12_000),
     ),
     "full": Preset(
         "full",

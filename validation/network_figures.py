@@ -21,6 +21,7 @@ _LABELS = {
     "both": "#BBBBBB",
     "between": "#E5C04B",
     "unconverged": "#000000",
+    "no reference": "#FFFFFF",
 }
 _T = r"noise variance $t$ [data units$^2$]"
 
@@ -78,7 +79,11 @@ def _names(data: Any) -> list[Line2D]:
 
 def _states(data: Any) -> list[Patch]:
     seen = {str(label) for label in data["loss_label"].values.flat}
-    return [Patch(color=colour, label=f"network: {name}") for name, colour in _LABELS.items() if name in seen]
+    return [
+        Patch(facecolor=colour, edgecolor="0.6", lw=0.5, label=f"network: {name}")
+        for name, colour in _LABELS.items()
+        if name in seen
+    ]
 
 
 def spectra_figure(data: Any, label: str = "") -> Figure:
@@ -173,7 +178,7 @@ def departure_figure(data: Any, label: str = "") -> Figure:
                     t, one.min("replica").values, one.max("replica").values, color=shades[-1], alpha=0.25, lw=0
                 )
                 ax.set_yscale("log")
-                ax.set_ylim(1e-4, 20)
+                ax.set_ylim(1e-4, 300)
             row[0].set_ylabel(f"P = {P:,}\n" + r"$t\,\langle(s-s_{ref})_k^2\rangle/d_k$")
         handles = [Line2D([], [], color=c, lw=2, label=f"step {s:,}") for s, c in zip(steps, shades, strict=True)]
         fig.legend(handles=handles, loc="outside lower center", ncols=len(steps), fontsize=8.5)

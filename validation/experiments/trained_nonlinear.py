@@ -36,7 +36,7 @@ CLAIM = (
     "On curved manifolds too, networks lose the latent directions of their data as the empirical score does [AVSP24]."
 )
 KINDS = ("fresh", "typical")
-COMPARED = (0.1, 0.01)
+COMPARED = (1.0, 0.5)  # below, ten latent dimensions need more points than the control has
 TOLERANCE = 0.25
 SHARED = (
     30  # points that must share the control's weight for it to stand for the population: an error of 1/sqrt(30) in J
@@ -241,7 +241,7 @@ def _rows(curves: xr.Dataset, preset: Preset) -> list[Row]:
                         verdict = judge(prediction, seen, replica_error(low["network"] - low[reference]))
                         why = "the control has collapsed" if collapsed else f"networks {', '.join(labels)}"
                         words = {"empirical": "own empirical score", "control": f"score of {preset.control:,} points"}
-                        where = f"t = {level:g}, {kind} points"
+                        where = f"t = {float(at['t']):.2g}, {kind} points"
                         name = f"mean of the {preset.D} lowest eigenvalues, {where}, against the {words[reference]}"
                         note = f"{verdict.reason}; {why}" if compared else f"not compared: {why}"
                         rows.append(Row(name, f"{a}, P = {P}", verdict, note))

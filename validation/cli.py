@@ -1,8 +1,9 @@
-"""The command line: `geomem times | phase-diagram | audit | validate | report`."""
+"""The command line: `geomem times | phase-diagram | audit | train | validate | report`."""
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -242,12 +243,18 @@ def audit(
     limit: Annotated[int | None, typer.Option(help="Use at most this many samples.", min=4)] = None,
     image_size: Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels.", min=1)] = None,
     probes: Annotated[int, typer.Option(help="Points used as probes.", min=2)] = 256,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint of `geomem train`: audit its networks on the data they were trained on."),
+    ] = None,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
     finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
     """At what noise does this data set memorise, how many samples would it need? Theory beside measurement."""
+    if model is not None:
+        return _audit_model(model, data, out, probes, device)
     from validation.audit import audit as run
     from validation.data import load
     from validation.report import audit_lines, write_audit
@@ -270,6 +277,83 @@ def audit(
         console.print(item, highlight=False)
     if folder:
         console.print("wrote " + ", ".join(map(str, write_audit(result, folder))), highlight=False)
+
+
+def _audit_model(model: Path, data: Path | None, out: Path | None, probes: int, device: str) -> None:
+    from numerics.store import save_dataset
+    from validation.training.command import audit_model, report_lines
+
+    if data is not None:
+        raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
+    folder = _folder(out) if out else None
+    with notes.status("audit"):
+        found = audit_model(model, points=probes, device=device)
+    for P, losses in found:
+        for line in report_lines(P, losses):
+            console.print(line, markup=False, highlight=False)
+        if folder:
+            console.print(f"wrote {save_dataset(losses, folder / f'model-P{P}.csv')}", highlight=False)
+
+
+@app.command(epilog="Example: `geomem train linear -P 100,1000,10000 --steps 2000 --out model.safetensors`")
+def train(
+    data: Annotated[
+        str, typer.Argument(help="linear (the headline's manifold), digits, or a file or folder as for `geomem audit`.")
+    ] = "linear",
+    out: Annotated[Path, typer.Option(help="Checkpoint, .safetensors; an interrupted run goes on from it.")] = Path(
+        "model.safetensors"
+    ),
+    p: Annotated[
+        str | None, typer.Option("-P", "--P", help="Dataset sizes separated by commas: one network each, all at once.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 10_000,
+    batch: Annotated[int, typer.Option(help="Points a step and network.", min=1)] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Adam's, before it decays.")] = 1e-3,
+    network: Annotated[str, typer.Option(help="mlp, unet, or auto: a U-Net for images.")] = "auto",
+    width: Annotated[int | None, typer.Option(help="Hidden width, or channels of the finest level.", min=1)] = None,
+    blocks: Annotated[int | None, typer.Option(help="Residual blocks (a level).", min=1)] = None,
+    sigma: Annotated[str, typer.Option(help="Range of noise that is learned, low,high in data units.")] = "0.002,10",
+    precision: Annotated[str, typer.Option(help="auto (bfloat16 on cuda), float32, float64 or bfloat16.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="Use at most this many samples.", min=4)] = None,
+    image_size: Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels.", min=1)] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint if it is there.")] = True,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Train score networks by denoising score matching; under torchrun, on several devices."""
+    from contextlib import ExitStack
+
+    from validation.training import NoiseLevels, TrainingConfig
+    from validation.training.command import audit_model, report_lines
+    from validation.training.command import train as run
+    from validation.training.distributed import launched, process_group
+    from validation.training.progress import training_bar
+
+    levels = _numbers("--sigma", sigma)
+    if len(levels) != 2:
+        raise DomainError("--sigma", sigma, "two numbers low,high with 0 < low < high")
+    config = TrainingConfig(steps, batch, learning_rate, noise=NoiseLevels(*levels), precision=precision)
+    sizes = None if p is None else _numbers("-P", p)
+    source = (
+        {"data": data, "seed": seed}
+        | ({"limit": limit} if limit else {})
+        | ({"image_size": image_size} if image_size else {})
+    )
+    chosen = {"kind": network, "width": width, "blocks": blocks}
+    with ExitStack() as stack:
+        many = launched()
+        device = stack.enter_context(process_group(device)) if many else device
+        options = {"device": device, "resume": resume, "distributed": many}
+        network_record = {k: v for k, v in chosen.items() if v is not None}
+        with training_bar(notes) as bar:
+            progress = bar if os.environ.get("RANK", "0") == "0" else None
+            trainer = run(source, sizes, network_record, config, out, **options, progress=progress)
+        if many and trainer.processes.rank:
+            return
+        for P, losses in audit_model(out, device=device):
+            for line in report_lines(P, losses):
+                console.print(line, markup=False, highlight=False)
+        console.print(f"wrote {out}", highlight=False)
 
 
 def _folder(path: Path) -> Path:

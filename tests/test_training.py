@@ -1,0 +1,269 @@
+"""Training: what depends only on seed and step, resume to the bit, stacks and processes equal to single runs, convergence."""
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from numerics.domain import DomainError
+from validation.networks import NetworkScore
+from validation.score_functions import GaussianScore
+from validation.training import NoiseLevels, Trainer, TrainingConfig, load_denoiser
+from validation.training.batches import Batches
+
+NET = {"kind": "mlp", "width": 16, "blocks": 1}
+SHORT = TrainingConfig(steps=30, batch=16, warmup=5, noise=NoiseLevels(0.01, 5.0))
+DOUBLE = TrainingConfig(steps=30, batch=16, warmup=5, noise=NoiseLevels(0.01, 5.0), precision="float64")
+
+
+def points(P=40, N=3, seed=0):
+    return torch.randn(P, N, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.average])
+
+
+# --- noise levels and batches ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", [NoiseLevels(0.002, 10.0), NoiseLevels(0.002, 10.0, "log-normal")])
+def test_noise_levels_have_their_density(noise):
+    """Kolmogorov-Smirnov at false-alarm probability 1e-6 (1.96 * 1.36/sqrt(n) is the 1e-6 point, n = 20000)."""
+    u = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    log_sigma = torch.log(noise.quantile(u)).sort().values
+    low, high = math.log(noise.sigma_min), math.log(noise.sigma_max)
+    assert low - 1e-9 <= log_sigma[0]
+    assert log_sigma[-1] <= high + 1e-9
+    if noise.density == "log-uniform":
+        cdf = (log_sigma - low) / (high - low)
+    else:
+        ndtr = torch.special.ndtr
+        a, b = (ndtr(torch.tensor((v + 1.2) / 1.2, dtype=torch.float64)) for v in (low, high))
+        cdf = (ndtr((log_sigma + 1.2) / 1.2) - a) / (b - a)
+    distance = (cdf - (torch.arange(20_000) + 0.5) / 20_000).abs().max().item()
+    assert distance < 2.7 / math.sqrt(20_000)
+    wrong = ((log_sigma - low) / (high - low)) ** 1.1  # negative control
+    assert (wrong - (torch.arange(20_000) + 0.5) / 20_000).abs().max().item() > 2.7 / math.sqrt(20_000)
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    X, Y = points(), points(20, seed=1)
+    noise = NoiseLevels()
+    both = Batches([X, Y], [3, 4], 8, noise)
+    late = Batches([Y], [4], 8, noise)
+    for step in (11, 0, 12, 11):
+        for a, b in zip(both[step], late[step], strict=True):
+            assert torch.equal(a[1:], b)
+    assert not torch.equal(both[0].noise[0], both[0].noise[1])
+    assert not torch.equal(both[0].noise, both[1].noise)
+    assert not torch.equal(both[7].noise, both[8].noise)
+
+
+def test_every_batch_covers_every_octave():
+    sigma = Batches([points()], [0], 64, NoiseLevels(0.002, 10.0))[5].sigma[0]
+    counts = np.histogram(np.log(sigma.numpy()), bins=16, range=(math.log(0.002), math.log(10.0)))[0]
+    assert counts.min() >= 3
+    assert counts.max() <= 5
+
+
+# --- resume, interrupt, checkpoints ---------------------------------------------------------------------------------
+
+
+def test_resume_is_bitwise(tmp_path):
+    data = [points(), points(25, seed=1)]
+    Trainer(data, NET, SHORT, path=tmp_path / "whole.safetensors").run()
+    Trainer(data, NET, SHORT, path=tmp_path / "parts.safetensors").run(until=13)
+    again = Trainer(data, NET, SHORT, path=tmp_path / "parts.safetensors")
+    assert again.step == 13
+    again.run()
+    assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "parts.safetensors").read_bytes()
+    assert not torch.equal(weights(again), torch.cat([p.detach().flatten() for p in again.parameters]))
+
+
+def test_ctrl_c_finishes_the_step_and_resumes_bitwise(tmp_path):
+    path, whole = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    config = TrainingConfig(steps=400, batch=16)
+    trainer = Trainer(points(), NET, config, path=path)
+
+    def press(step, total, loss):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(progress=press)
+    assert 0 < trainer.step <= 400
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    Trainer(points(), NET, config, path=path).run()
+    Trainer(points(), NET, config, path=whole).run()
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_checkpoint_tells_everything_and_loads_the_average(tmp_path):
+    path = tmp_path / "model.safetensors"
+    trainer = Trainer([points(), points(seed=2)], NET, SHORT, path=path, note={"data": "normal"})
+    trainer.run()
+    with safe_open(path, "pt") as file:
+        record = json.loads(file.metadata()["geomem"])
+    assert record["training"] == SHORT.as_dict()
+    assert record["note"] == {"data": "normal"}
+    assert record["sizes"] == [40, 40]
+    assert record["step"] == 30
+    loaded = load_denoiser(path)
+    x = points(5).expand(2, 5, 3).float()
+    assert torch.equal(loaded(x, 0.3), trainer.averaged()(x, 0.3))
+    assert not torch.equal(load_denoiser(path, averaged=False)(x, 0.3), loaded(x, 0.3))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    Trainer(points(), NET, SHORT, path=path).run(until=2)
+    others = {
+        "network": lambda: Trainer(points(), NET | {"width": 8}, SHORT, path=path),
+        "data": lambda: Trainer(points(seed=9), NET, SHORT, path=path),
+        "seeds": lambda: Trainer(points(), NET, SHORT, seeds=[5], path=path),
+        "training": lambda: Trainer(points(), NET, TrainingConfig(steps=31, batch=16), path=path),
+    }
+    for name, make in others.items():
+        with pytest.raises(DomainError, match=name):
+            make()
+    assert Trainer(points(seed=9), NET, SHORT, path=path, resume=False).step == 0
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(DomainError, match="checkpoint"):
+        load_denoiser(path)
+    with pytest.raises(DomainError, match="no such file"):
+        load_denoiser(tmp_path / "none.safetensors")
+
+
+# --- stacks and processes -------------------------------------------------------------------------------------------
+
+
+def test_a_stack_trains_as_its_members_alone():
+    data = [points(), points(25, seed=1), points(60, seed=2)]
+    stack = Trainer(data, NET, DOUBLE, seeds=[7, 8, 9])
+    stack.run()
+    for m, X in enumerate(data):
+        alone = Trainer(X, NET, DOUBLE, seeds=[7 + m])
+        alone.run()
+        for a, b in zip(stack.average, alone.average, strict=True):
+            torch.testing.assert_close(a[m : m + 1], b, rtol=0, atol=1e-10)
+    other = Trainer(data[0], NET, DOUBLE, seeds=[8])
+    other.run()
+    assert (other.average[2] - stack.average[2][:1]).abs().max() > 1e-2
+
+
+def test_unets_side_by_side_train_as_alone():
+    images = [points(12, 36, seed).reshape(12, 1, 6, 6) for seed in (0, 1)]
+    net = {"kind": "unet", "width": 4, "levels": 2}
+    config = TrainingConfig(steps=6, batch=4, warmup=1, precision="float64")
+    stack = Trainer(images, net, config, seeds=[1, 2])
+    stack.run()
+    alone = Trainer(images[1], net, config, seeds=[2])
+    alone.run()
+    mine = dict(stack.averaged().member(1).named_parameters())
+    for name, p in alone.averaged().named_parameters():
+        torch.testing.assert_close(mine[name], p, rtol=0, atol=1e-10)
+
+
+_WORKER = """
+import sys, torch
+from validation.training import NoiseLevels, Trainer, TrainingConfig
+from validation.training.distributed import process_group
+torch.set_num_threads(1)
+X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+config = TrainingConfig(steps=30, batch=16, warmup=5, noise=NoiseLevels(0.01, 5.0), precision="float64")
+with process_group("cpu"):
+    Trainer(X, {"kind": "mlp", "width": 16, "blocks": 1}, config, path=sys.argv[1], distributed=True).run()
+"""
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """Two gloo processes, each with half of every batch, against one with the whole: equal up to the order of additions."""
+    path, script = tmp_path / "two.safetensors", tmp_path / "worker.py"
+    script.write_text(_WORKER)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | group | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(path)],
+            env=environment | {"RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    for worker in workers:
+        _, said = worker.communicate(timeout=120)
+        assert worker.returncode == 0, said[-2000:]
+    one = Trainer(points(), NET, DOUBLE)
+    one.run()
+    two = load_denoiser(path)
+    for a, b in zip(two.parameters(), one.averaged().parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+    half = Trainer(points(), NET, TrainingConfig(**(DOUBLE.as_dict() | {"batch": 8})))  # negative control
+    half.run()
+    assert max((a - b).abs().max() for a, b in zip(half.average, one.average, strict=True)) > 1e-3
+
+
+def test_bfloat16_runs_and_keeps_float32_weights():
+    trainer = Trainer(points(), NET, TrainingConfig(steps=5, batch=8, precision="bfloat16"))
+    loss = trainer.run()
+    assert torch.isfinite(loss).all()
+    assert trainer.average[0].dtype == torch.float32
+    auto = TrainingConfig()
+    assert auto.autocast(torch.device("cuda"))
+    assert not auto.autocast(torch.device("cpu"))
+
+
+# --- does it learn --------------------------------------------------------------------------------------------------
+
+
+def test_reaches_the_optimal_denoiser_of_gaussian_data():
+    """Population loss within 3 % of the exact minimum at every level from t = 1e-5 to 10, on variances over four decades."""
+    r = torch.tensor([1.0, 1.0, 0.09, 1e-4], dtype=torch.float64)
+    X = points(20_000, 4) * r.sqrt()
+    trainer = Trainer(
+        X, {"kind": "mlp", "width": 32, "blocks": 1}, TrainingConfig(steps=1500, batch=128, learning_rate=5e-3)
+    )
+    trainer.run()
+    face, exact = NetworkScore(trainer.averaged()), GaussianScore(r)
+    fresh, noise = points(4000, 4, seed=5) * r.sqrt(), points(4000, 4, seed=6)
+    for t in np.logspace(-5, 1, 7):
+        losses = []
+        for score in (face, exact):
+            losses.append((noise + math.sqrt(t) * score.score(fresh + math.sqrt(t) * noise, t)).square().mean().item())
+        assert losses[0] / losses[1] < 1.03, t
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: TrainingConfig(steps=0), "steps"),
+        (lambda: TrainingConfig(learning_rate=-1.0), "learning_rate"),
+        (lambda: TrainingConfig(ema=1.0), "ema"),
+        (lambda: TrainingConfig(precision="half"), "precision"),
+        (lambda: NoiseLevels(1.0, 0.5), "sigma_min"),
+        (lambda: NoiseLevels(density="flat"), "density"),
+        (lambda: Trainer([], NET), "data"),
+        (lambda: Trainer([points(), points(5, 4)], NET), "data"),
+        (lambda: Trainer(points(), NET, seeds=[0, 1]), "seeds"),
+        (lambda: Trainer(torch.full((3, 2), math.nan), NET), "X"),
+        (lambda: Trainer(points(), NET, distributed=True), "torchrun"),
+        (lambda: Trainer(points(), {"kind": "unet"}), "shape"),
+    ],
+)
+def test_bad_input_names_the_argument(call, match):
+    with pytest.raises(DomainError, match=match):
+        call()

@@ -1,0 +1,124 @@
+"""Any torch module as a score function of `validation.score_functions`, whatever it predicts and however it counts noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from numerics.domain import DomainError, integer, positive
+from validation.networks.conventions import CONDITIONS, PREDICTIONS, SCALES, condition_of, score_from
+from validation.networks.preconditioning import Denoiser
+from validation.score_functions import AutogradScore
+
+__all__ = ["ModelScore", "NetworkScore"]
+
+
+class _Flat(AutogradScore):
+    """Points (B, N) in float64 outside, (B, *shape) in the module's own type inside; the Jacobian by forward mode."""
+
+    def __init__(self, module: Any, shape: Sequence[int] | None, chunk: int):
+        if not callable(module):
+            raise DomainError("model", module, "a torch module or a callable")
+        self.shape = None if shape is None else tuple(integer("shape", n, minimum=1) for n in shape)
+        self.module = module
+        weight = next(iter(module.parameters()), None) if isinstance(module, torch.nn.Module) else None
+        self.dtype = torch.float64 if weight is None else weight.dtype
+        self.device = None if weight is None else weight.device
+        if isinstance(module, torch.nn.Module):
+            module.eval()
+        super().__init__(self._flat, chunk)
+
+    def _flat(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        N = math.prod(self.shape) if self.shape else x.shape[-1]
+        if x.shape[-1] != N:
+            raise DomainError("x", f"an array of shape {tuple(x.shape)}", f"points (B, {N})")
+        inside = x.to(dtype=self.dtype, device=self.device)
+        inside = inside.reshape(len(x), *self.shape) if self.shape else inside
+        return self._score(inside, float(positive("t", t))).reshape(x.shape).to(x)
+
+    def _score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class NetworkScore(_Flat):
+    """The score of one of our own denoisers at flat points (B, N), without the cancellation of (D - x)/t.
+
+    Parameters
+    ----------
+    denoiser : Denoiser; member : which one of its stack; chunk : points differentiated at once
+    dtype : it is evaluated in, default float64 (a copy): at t = 1e-5 float32 rounding is already 1e-3 of a frame's values
+
+    >>> from validation.networks import ResidualMLP, Scale
+    >>> D = Denoiser(ResidualMLP(2, width=4), (2,), [Scale(0.0, 1.0)])
+    >>> NetworkScore(D).score(torch.ones(1, 2, dtype=torch.float64), 1.0).round(decimals=9).tolist()
+    [[-0.5, -0.5]]
+    """
+
+    def __init__(self, denoiser: Denoiser, member: int = 0, *, chunk: int = 64, dtype: torch.dtype = torch.float64):
+        if not isinstance(denoiser, Denoiser):
+            raise DomainError("denoiser", type(denoiser), "a Denoiser", "Wrap other modules in ModelScore")
+        super().__init__(denoiser.member(member).to(dtype).requires_grad_(False), denoiser.shape, chunk)
+
+    def _score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return self.module.score(x, t)
+
+
+class ModelScore(_Flat):
+    """Any model of noisy data as a score in variance-exploding time.
+
+    Parameters
+    ----------
+    model : torch module or callable (y (B, *shape), level (B,)) -> (B, *shape)
+    predicts : "noise", "x0", "v" or "score", see `validation.networks.conventions`
+    convention : how y relates to x: "ve" and "edm", y = x; "vp" and "ddpm", y = x/sqrt(1+t)
+    condition : what the model is told of the noise: "t", "sigma", "c_noise" (log(sigma)/4), "ou" (tau), "alpha_bar",
+        "log_snr", or a callable of t; default that of the convention: t, sigma, tau and alpha-bar
+    shape : of one point where the model wants images, e.g. (1, 28, 28)
+    centre, unit : the model was trained on (data - centre)/unit; x, t and the score are in the data's own units
+
+    The failure that looks normal: the wrong convention. The score is then smooth and finite, and wrong by a factor that
+    moves with t; check a model on points of its own data with `validation.training.convergence`.
+
+    >>> exact = ModelScore(lambda y, tau: y * (1 - torch.exp(-2 * tau[:, None])).sqrt(), predicts="noise", convention="vp")
+    >>> exact.score(torch.ones(1, 2, dtype=torch.float64), 1.0)  # data of variance 1: -x/(1 + t)
+    tensor([[-0.5000, -0.5000]], dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        predicts: str,
+        convention: str = "ve",
+        condition: str | Callable[[float], float] | None = None,
+        shape: Sequence[int] | None = None,
+        centre: float = 0.0,
+        unit: float = 1.0,
+        chunk: int = 64,
+    ):
+        if predicts not in PREDICTIONS:
+            raise DomainError("predicts", predicts, ", ".join(map(repr, PREDICTIONS)))
+        if convention not in SCALES:
+            raise DomainError("convention", convention, ", ".join(map(repr, SCALES)))
+        condition = condition_of(convention) if condition is None else condition
+        if not callable(condition) and condition not in CONDITIONS:
+            raise DomainError("condition", condition, f"a callable of t, or one of {', '.join(CONDITIONS)}")
+        super().__init__(model, shape, chunk)
+        self.predicts, self.scale = predicts, SCALES[convention]
+        self.condition = condition if callable(condition) else CONDITIONS[condition]
+        self.centre, self.unit = float(centre), float(positive("unit", unit))
+
+    def _score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        x, t = (x - self.centre) / self.unit, t / self.unit**2
+        scale = self.scale(t)
+        level = torch.full((len(x),), float(self.condition(t)), dtype=x.dtype, device=x.device)
+        out = self._call(scale * x, level)
+        if not isinstance(out, torch.Tensor) or out.shape != x.shape:
+            raise DomainError("model", getattr(out, "shape", type(out)), f"one whose result has shape {tuple(x.shape)}")
+        return score_from(self.predicts, out, x, t, scale) / self.unit
+
+    def _call(self, y: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        return self.module(y, level)

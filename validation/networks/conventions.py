@@ -1,0 +1,74 @@
+r"""What a diffusion model may predict, and of which x, as one score in variance-exploding time.
+
+Input: y = a x with a = 1 (VE, EDM) or a = 1/sqrt(1+t) (VP, Ornstein-Uhlenbeck, DDPM, where y = sqrt(abar) xi + ...).
+
+    noise: s = -w/sqrt(t)            x0:    s = (xi - x)/t
+    v:     s = -v/sqrt(t(1+t)) - x/(1+t),  v = (w - sqrt(t) xi)/sqrt(1+t)         score: s = a s_y
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+
+from numerics.domain import DomainError
+from theory.noise import t_to_alpha_bar, t_to_log_snr, t_to_ou, t_to_sigma
+
+__all__ = ["CONDITIONS", "PREDICTIONS", "SCALES", "score_from"]
+
+SCALES: Mapping[str, Callable[[float], float]] = MappingProxyType(
+    {
+        "ve": lambda t: 1.0,
+        "edm": lambda t: 1.0,
+        "vp": lambda t: t_to_alpha_bar(t) ** 0.5,
+        "ddpm": lambda t: t_to_alpha_bar(t) ** 0.5,
+    }
+)
+CONDITIONS: Mapping[str, Callable[[float], float]] = MappingProxyType(
+    {
+        "t": lambda t: t,
+        "sigma": t_to_sigma,
+        "c_noise": lambda t: -t_to_log_snr(t) / 8 + 0.0,
+        "ou": t_to_ou,
+        "alpha_bar": t_to_alpha_bar,
+        "log_snr": t_to_log_snr,
+    }
+)
+_BY_CONVENTION = {"ve": "t", "edm": "sigma", "vp": "ou", "ddpm": "alpha_bar"}
+PREDICTIONS = ("noise", "x0", "v", "score")
+
+
+def condition_of(convention: str) -> str:
+    """The name of the noise level that goes with a convention, a key of `CONDITIONS`.
+
+    >>> condition_of("vp")
+    'ou'
+    """
+    return _BY_CONVENTION[convention]
+
+
+def score_from(predicts: str, output: torch.Tensor, x: torch.Tensor, t: float, scale: float = 1.0) -> torch.Tensor:
+    r"""The score at x (variance exploding), from what the model said of y = scale x.
+
+    Parameters
+    ----------
+    predicts : "noise" (omega of x = xi + sqrt(t) omega), "x0" (xi itself, unscaled), "v" or "score" (of the density of y)
+    output, x : of one shape; t : number > 0; scale : number > 0
+
+    The failure that looks normal: x0 at small t. The difference (xi - x)/t keeps no digit below t = eps |x|^2; a model that
+    predicts noise or v is the better witness there.
+
+    >>> score_from("noise", torch.tensor([2.0]), torch.tensor([1.0]), 4.0).tolist()
+    [-1.0]
+    """
+    if predicts == "noise":
+        return -output / t**0.5
+    if predicts == "x0":
+        return (output - x) / t
+    if predicts == "v":
+        return -output / (t * (1 + t)) ** 0.5 - x / (1 + t)
+    if predicts == "score":
+        return scale * output
+    raise DomainError("predicts", predicts, ", ".join(map(repr, PREDICTIONS)))

@@ -44,15 +44,15 @@ def _omega_mesh(low, high, points, outer, root_V, root_s, wide, gl_nodes, gl_wei
     """Panels that resolve the teacher's width near the break, then the student's, then the prior's."""
     small = min(root_V, root_s)
     edge = 9.0 * (root_V + root_s)
+    # away from the break, by more than the narrower of the two, only the wider matters
+    large = min(3.0 * outer * max(root_V, root_s), wide)
     a, b = max(low, points[0] - edge), min(high, points[0] + edge)
     if b <= a:
         return graded_mesh(low, high, points, wide, edge, wide, gl_nodes, gl_weights)
-    x, w = graded_mesh(
-        a, b, points, min(3.0 * outer * small, wide), 9.0 * small, min(3.0 * outer * root_V, wide), gl_nodes, gl_weights
-    )
+    x, w = graded_mesh(a, b, points, min(3.0 * outer * small, wide), 9.0 * small, large, gl_nodes, gl_weights)
     for left, right in ((low, a), (b, high)):
         if right > left:
-            y, v = graded_mesh(left, right, points, min(3.0 * outer * root_V, wide), edge, wide, gl_nodes, gl_weights)
+            y, v = graded_mesh(left, right, points, large, edge, wide, gl_nodes, gl_weights)
             x, w = np.concatenate((x, y)), np.concatenate((w, v))
     return x, w
 

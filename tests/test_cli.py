@@ -52,6 +52,15 @@ def test_phase_diagram_writes_figures_and_numbers(geomem, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"d.nc", "d.csv", "d-map.svg", "d-lines.svg"}
 
 
+def test_several_activations_side_by_side(geomem, tmp_path):
+    run = geomem(
+        "phase-diagram", "--activation", "identity, relu", "--points", 3, "--alpha", "0.1,0.4", "--alpha-d", "0.3,0.9",
+        "--out", tmp_path / "d.png",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"d.nc", "d.csv", "d-map.png", "d-lines.png"}
+
+
 def test_audit_of_a_file(geomem, tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", rng.standard_normal((200, 6)).astype(np.float32))

@@ -397,3 +397,24 @@ def test_matched_saddle_is_one_number():
         e.saddles(np.array([3.0]), np.array([1 / 3.0]), np.array([0.5]), mode=mode) for mode in (MATCHED, NOISY)
     )
     assert three.V[0] == pytest.approx(one.V[0], rel=1e-8)
+
+
+def test_activations_side_by_side_scale_with_their_square_and_resume(tmp_path):
+    """Times of ``2 tanh`` are four times those of tanh, so that both lie on one curve at matched second moment."""
+    from theory.phase_diagram import activation_diagrams
+
+    h = sp.Symbol("h")
+    arguments = (["tanh", 2 * sp.tanh(h)], [0.15, 0.4], [0.3, 0.8])
+    seen = []
+    both = activation_diagrams(
+        *arguments, out=tmp_path / "a.nc", progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen[-1] == (4, 4)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nc"]
+    for name in ("log_t_collapse", "log_t_onset", "log_shortcut_collapse", "log_shortcut_onset"):
+        matched = both[name] - np.log(both["variance"])
+        np.testing.assert_allclose(matched[0], matched[1], atol=1e-8, err_msg=name)
+    assert both["linear"][1] == pytest.approx(2 * both["linear"][0])
+    assert (both["log_shortcut_collapse"] > both["log_t_collapse"]).all()
+    with pytest.raises(DomainError, match="activations"):
+        activation_diagrams([], [0.1], [0.5])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import TwoSlopeNorm
+from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from validation.figures import FLOOR, LABELS, style
@@ -30,7 +30,10 @@ def activation_maps(diagrams: Any, kind: str = "collapse") -> Figure:
     error = (shortcut - log_t) / np.log(10)
     finite = matched[np.isfinite(matched)]
     low, high = max(np.floor(finite.min()), FLOOR), np.ceil(finite.max())
-    worst = float(np.clip(np.nanmax(np.abs(error)), 0.1, -FLOOR))
+    below, above = float(np.nanmin(error)), float(np.clip(np.nanmax(error), 0.1, -FLOOR))
+    signed = below < -np.log10(FAILS)
+    norm = TwoSlopeNorm(0, max(below, FLOOR), above) if signed else Normalize(0, above)
+    colours = "RdBu_r" if signed else "Reds"
     levels = np.arange(high, low - 1, -2)[::-1]
     with style():
         figure = Figure(figsize=(2.5 * len(names) + 1.4, 5.4))
@@ -39,10 +42,9 @@ def activation_maps(diagrams: Any, kind: str = "collapse") -> Figure:
             top, bottom = axes[:, i]
             upper = top.pcolormesh(x, y, matched[i], vmin=low, vmax=high, cmap="viridis", rasterized=True)
             lines = top.contour(x, y, matched[i], levels=levels, colors="white", linewidths=0.7, linestyles="solid")
-            top.clabel(lines, levels[levels > -7], fmt=lambda v: rf"$10^{{{v:g}}}$", fontsize=7)
+            top.clabel(lines, levels[levels > -7], fmt=lambda v: rf"$10^{{{v:g}}}$", fontsize=7, inline_spacing=1)
             top.set_title(name)
-            norm = TwoSlopeNorm(0, -worst, worst)
-            lower = bottom.pcolormesh(x, y, error[i], norm=norm, cmap="RdBu_r", rasterized=True)
+            lower = bottom.pcolormesh(x, y, error[i], norm=norm, cmap=colours, rasterized=True)
             wrong = np.where(np.isfinite(error[i]), np.abs(error[i]), np.nan)
             if np.nanmax(wrong) > np.log10(FAILS) > np.nanmin(wrong):
                 bottom.contour(x, y, wrong, levels=[np.log10(FAILS)], colors="black", linewidths=1.0)
@@ -55,8 +57,8 @@ def activation_maps(diagrams: Any, kind: str = "collapse") -> Figure:
         bar.set_label(rf"$\log_{{10}}$ of {symbol}/Var$(s)$")
         figure.colorbar(lower, ax=list(axes[1]), pad=0.01).set_label(rf"$\log_{{10}}$ of shortcut / {symbol}")
         figure.suptitle(
-            f"{LABELS[kind]} of hidden manifolds at matched second moment; below, the Gaussian shortcut's error "
-            "(black: 10 %)",
+            f"{_capital(LABELS[kind])} of hidden manifolds at matched second moment; below, the Gaussian shortcut's "
+            "error (black: 10 %)",
             fontsize=10,
         )
     return figure
@@ -91,7 +93,11 @@ def activation_lines(diagrams: Any, alpha_D: float = 0.5, kind: str = "collapse"
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8))
         figure.suptitle(
-            rf"{LABELS[kind]} at $\alpha_D={float(row['alpha_D']):.3g}$; dashed: Gaussian-equivalence shortcut",
+            rf"{_capital(LABELS[kind])} at $\alpha_D={float(row['alpha_D']):.3g}$; dashed: Gaussian-equivalence shortcut",
             fontsize=10,
         )
     return figure
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

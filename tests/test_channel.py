@@ -196,3 +196,26 @@ def test_stable_fixed_point_avoids_the_unstable_one():
     """``tanh(2 y)``: 0 is a fixed point that plain iteration leaves; a start of 1e-3 must end at +0.9575."""
     found = StableFixedPoint().solve(lambda y, cells: (np.tanh(2 * y), y), np.array([[1e-3], [-1e-3], [5.0]]))
     np.testing.assert_allclose(found.y[:, 0], [0.957504024, -0.957504024, 0.957504024], atol=1e-9)
+
+
+def test_kernels_run_in_the_interpreter_too():
+    """Without numba's compiler the same functions give the same numbers: what is compiled is what is written."""
+    import os
+    import subprocess
+    import sys
+
+    code = (
+        "import numpy as np; from numerics.channel import *; from theory.activations import activation\n"
+        "for name, mode in (('tanh', MATCHED), ('tanh', CLEAN), ('relu', NOISY), ('sign', CLEAN)):\n"
+        "    c = activation(name).channel(16.0).with_rule(Rule(1.4, 1.2, 0.5, 0.5))\n"
+        "    d = 0.5 if mode == MATCHED else 0.2 if mode == NOISY else 0.0\n"
+        "    m = c.moments(*(np.array([v]) for v in (0.5, 1.0, 0.5, 0.5, 2.0, d)), mode)\n"
+        "    print(m.log_i[0], m.f_square[0], m.f_slope[0], m.f_star[0], m.square[0])\n"
+    )
+    outputs = []
+    for disabled in ("0", "1"):
+        environment = {**os.environ, "NUMBA_DISABLE_JIT": disabled}
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+        outputs.append(np.array(run.stdout.split(), dtype=float))
+    assert outputs[0].size == 20
+    np.testing.assert_allclose(*outputs, rtol=1e-12)

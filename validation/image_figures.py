@@ -1,4 +1,4 @@
-"""The figure of networks trained on images: samples beside their neighbours, copies against P, latent dimension against t."""
+"""Figure of networks trained on images: samples beside neighbours, copies against P, latent dimension against t."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["images_figure"]
 
 _NETWORK, _OTHER, _EMPIRICAL, _CONTROL = "#0072B2", "#56B4E9", "#D55E00", "#777777"
 _T = r"noise variance $t$ [data units$^2$]"
-_ACROSS = 4  # tiles of a grid, each way
+_ACROSS = 4  # tiles of a grid in a row
 _AT = 0.1  # noise variance of the sorted spectra
 
 
@@ -59,12 +59,12 @@ def _images(ax: Any, part: Any, P: int, attrs: Any) -> None:
     shown, nearest = part["sample_image"].values, part["nearest_image"].values
     low, high = attrs["lowest"], attrs["highest"]
     across = min(_ACROSS, len(shown))
-    down = -(-min(len(shown), _ACROSS**2) // across)
+    down = -(-len(shown) // across)
     _, C, H, W = shown.shape
     pad = max(1, W // 8)
     canvas = np.ones((down * (H + pad), (2 * across + 1) * (W + pad), 3))
     copies = part["network_ratio"].values < attrs["threshold"]
-    for k in range(min(len(shown), across * down)):
+    for k in range(len(shown)):
         row, column = divmod(k, across)
         y, x = row * (H + pad), column * (W + pad)
         for image, left in ((shown[k], x), (nearest[k], x + (across + 1) * (W + pad))):
@@ -82,10 +82,12 @@ def _dimensions(ax: Any, part: Any, *, first: bool) -> None:
     for (who, kind), (colour, _) in _CURVES.items():
         for name, look in (("gap", {"lw": 1.6}), ("inflection", {"lw": 1.2, "ls": "--"})):
             values = part[f"{who}_{name}"].sel(kind=kind).values
-            low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=1)
-            ax.plot(t, middle, color=colour, **look)
+            read = np.isfinite(values).any(axis=1)  # nowhere else is there an inflection
+            quartiles = np.full((3, len(t)), np.nan)
+            quartiles[:, read] = np.nanquantile(values[read], [0.25, 0.5, 0.75], axis=1)
+            ax.plot(t, quartiles[1], color=colour, **look)
             if name == "gap":
-                ax.fill_between(t, low, high, color=colour, alpha=0.15, lw=0)
+                ax.fill_between(t, quartiles[0], quartiles[2], color=colour, alpha=0.15, lw=0)
     _strip(ax, t, part["loss_label"].values[None], -0.1 * N, -0.04 * N)
     ax.set(xscale="log", xlabel=_T, ylim=(-0.12 * N, 1.05 * N))
     ax.grid(alpha=0.25, lw=0.5)
@@ -114,12 +116,11 @@ def _spectra(ax: Any, data: Any, sizes: list[int]) -> None:
     at = data.sel(t=_AT, method="nearest").sel(kind="training")
     rank = np.arange(1, data.sizes["direction"] + 1)
     for i, P in enumerate(sizes):
-        for who, style_ in (("network", "-"), ("empirical", ":")):
-            colour = _NETWORK if who == "network" else _EMPIRICAL
-            shade = 0.3 + 0.7 * (i + 1) / len(sizes)
-            label = f"{who}, P = {P:,}"
-            ax.plot(rank, at[f"{who}_eigenvalue"].sel(P=P).values, style_, color=colour, alpha=shade, label=label)
-    ax.set(xlabel="rank of the direction", ylabel=r"eigenvalue of $-tJ$ [1], mean over points", ylim=(-0.05, 1.2))
+        shade = 0.3 + 0.7 * (i + 1) / len(sizes)
+        for who, colour, look in (("network", _NETWORK, "-"), ("empirical", _EMPIRICAL, ":")):
+            label = f"{who.replace('ical', 'ical score')}, P = {P:,}"
+            ax.plot(rank, at[f"{who}_eigenvalue"].sel(P=P).values, look, color=colour, alpha=shade, label=label)
+    ax.set(xlabel="rank of the direction", ylabel=r"eigenvalue of $-tJ$ [1], mean over points")
     ax.set_title(f"sorted spectra at noised training images, t = {float(at['t']):.2g}", fontsize=9)
     ax.legend(fontsize=7.5)
     ax.grid(alpha=0.25, lw=0.5)

@@ -2,8 +2,8 @@ r"""Which samples are copies of training points: the ratio of the distances to t
 
     memorised:  d_1 < threshold d_2        fraction: their share, with the exact binomial interval
 
-Distances alone do not tell a copy from a sample of a dense region; their ratio does, and 1/3 is the threshold of the literature
-on image models. What real, unseen data score is the control: a fraction is evidence only above that.
+Distances alone do not tell a copy from a sample of a dense region; their ratio does, and 1/3 is the threshold of the
+literature on image models. What real, unseen data score is the control: a fraction is evidence only above that.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Memorised:
 
     @property
     def error(self) -> float:
-        r"""Binomial standard error :math:`\sqrt{p(1-p)/S}` with p = (count + 1)/(S + 2), so that 0 and S of S have one too."""
+        r"""Binomial error :math:`\sqrt{p(1-p)/S}` with p = (count + 1)/(S + 2), so that 0 and S of S have one too."""
         p = (self.count + 1) / (self.samples + 2)
         return float(np.sqrt(p * (1 - p) / self.samples))
 
@@ -74,8 +74,8 @@ def memorised_fraction(
     ------
     DomainError : wrong shapes, non-finite numbers, threshold outside its domain
 
-    The failure that looks normal: a training set that holds a point twice. A sample near both has d_1 = d_2 and is not counted,
-    unless it is an exact copy; remove doubles first (`validation.duplicates`).
+    The failure that looks normal: a training set that holds a point twice. A sample near both has d_1 = d_2 and is not
+    counted, unless it is an exact copy; remove doubles first (`validation.duplicates`).
 
     >>> found = memorised_fraction([[0.1, 0.0], [0.5, 0.0]], [[0.0, 0.0], [1.0, 0.0]])
     >>> found.fraction, found.index.tolist(), found.ratio.round(3).tolist()

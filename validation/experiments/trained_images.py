@@ -1,8 +1,8 @@
 """Do networks trained on few images draw them again, and how many latent dimensions do they see at each noise level?
 
-Small U-Nets on P images each, as one stack. Samples of the probability flow are held against the training set by the ratio of
-neighbour distances, with unseen real images as the control and the empirical score's own samples as the certain case. The
-latent dimension is read off Jacobian spectra beside the empirical score's. Convergence is measured per noise level.
+Small U-Nets on P images each, as one stack. Samples of the probability flow are held against the training set by the
+ratio of neighbour distances, with unseen real images as the control and the empirical score's own samples as the certain
+case. The latent dimension is read off Jacobian spectra beside the empirical score's. Convergence is measured per noise level.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ from validation.trajectories import integrate, karras_levels
 __all__ = ["PRESETS", "Preset", "average_pool", "draw", "figure", "run"]
 
 CLAIM = (
-    "A network trained on few images draws them again, as the empirical score of its training set does; on many it does not "
-    "[AALMV25]."
+    "A network trained on few images draws them again, as the empirical score of its training set does; on many it does "
+    "not [AALMV25]."
 )
 TOLERANCE = 0.2  # of the memorised fraction 1 that the empirical score has
-_SHOWN = 16  # samples kept as images, the first ones: nothing is picked
-_WINDOW = 5  # of the inflection
+_SHOWN = 28  # samples kept as images, the first ones: nothing is picked
+_WINDOW, _FLAT = 5, 0.1  # of the inflection; a spectrum whose values differ by less has none
+_PER_DIRECTION = 4  # images for each of N numbers, from which on a covariance is fitted
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,12 @@ def run(
 
     Parameters
     ----------
-    preset : "quick" (digits 8 x 8, minutes on one core), "full" (digits, the better part of an hour; on cuda a larger network
-        and sizes to 10 000, for data of one's own), or a `Preset`
+    preset : "quick" (digits 8 x 8, minutes on one core), "full" (digits, the better part of an hour; on cuda a larger
+        network and sizes to 10 000, for data of one's own), or a `Preset`
     seed : int; progress : callable (work done, of all: optimiser steps, then spectra); device : torch device
     out : folder, optional
         trained_images.csv, .nc, .png; and checkpoints/, from which an interrupted training goes on.
-    data : path of images that `validation.data.load` reads (.npz, .npy, IDX, CIFAR, a folder), None: scikit-learn's digits
+    data : path of images that `validation.data.load` reads (.npz, .npy, IDX, CIFAR, a folder); None: scikit-learn's digits
     sizes : training set sizes instead of the preset's; the preset's own are left out where the data have fewer points
     pool : average over squares of so many pixels: 2 makes MNIST 14 x 14
     limit, image_size, key : of `validation.data.load`
@@ -126,17 +127,19 @@ def run(
     Returns
     -------
     ExperimentResult
-        Rows: memorised fraction of samples, empirical score and network, against 1. Errors are binomial over samples of one
-        network; they say nothing about another network of the same size. Curves: fractions with 95 % intervals and the
-        control, spectra, both readings of the latent dimension per point, losses and labels, the first samples as images.
+        Rows: memorised fraction of samples, empirical score and network, against 1. Errors are binomial over samples of
+        one network; they say nothing about another network of the same size. Curves: fractions with 95 % intervals and the
+        control, spectra, both readings of the latent dimension per point, losses and labels, first samples as images.
 
     Raises
     ------
     DomainError : unknown preset, data that are no images, sizes beyond the data, a pool that does not divide the image
     DataError : data that cannot be read
 
-    The failure that looks normal: without a control the fraction means little. Where real unseen images lie close to training
-    images (doubles, bursts of frames) they count as copies too.
+    The failure that looks normal: without a control the fraction means little. Where real unseen images lie close to
+    training images (doubles, bursts of frames) they count as copies too. And the labels of convergence hold the network
+    against the Gaussian with the covariance of all images, which knows less than their true law: "generalising" is at least
+    that good, not ideal. With fewer than 4 N images there is no such reference: the labels are memorising and unconverged.
     """
     if isinstance(preset, str) and preset not in PRESETS:
         raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
@@ -150,7 +153,7 @@ def run(
     if X.ndim != 4:
         raise DomainError("data", source["data"], "images", f"Its samples have shape {tuple(X.shape[1:])}")
     X, held_out = average_pool(X, pool).to(device), average_pool(held_out, pool).to(device)
-    sizes = _sizes(preset.sizes, sizes, len(X), X[0].numel())
+    asked, sizes = sizes, _sizes(preset.sizes, sizes, len(X), X[0].numel())
     steps, spectra = preset.training.steps, 3 * len(sizes)
 
     def step(done: int) -> None:
@@ -161,6 +164,7 @@ def run(
     curves = _measure(X, held_out, sizes, preset, denoiser, seed, lambda k: step(steps + steps * k // 20))
     call = {"preset": preset.name, "seed": seed, "device": device}
     call |= {"data": source["data"]} if data is not None else {}
+    call |= {"sizes": tuple(sizes)} if asked is not None else {}
     call |= {"pool": pool} if pool != 1 else {}
     call |= {name: value for name, value in options.items() if value is not None}
     result = ExperimentResult(
@@ -226,7 +230,7 @@ def _sizes(default: Sequence[int], sizes: Sequence[int] | None, available: int, 
         return chosen
     chosen = [integer("sizes", P, minimum=2) for P in sizes]
     if not chosen or len(set(chosen)) < len(chosen) or max(chosen) > available:
-        raise DomainError("sizes", list(sizes), f"different numbers, at most {available}: images that are not held out")
+        raise DomainError("sizes", list(sizes), f"different numbers, at most {available}: those that are not held out")
     return sorted(chosen)
 
 
@@ -262,7 +266,8 @@ def _measure(
     X, held_out = X.flatten(1), held_out.flatten(1)
     N, device, noise = X.shape[1], X.device, preset.training.noise
     start = X.mean(dim=0) + noise.sigma_max * generator(N, (seed, 1), device).rows(preset.samples)
-    gaussian = FittedGaussian(X)  # of all images that are not held out: the same reference for every P
+    # of all images that are not held out: the same reference for every P; from few it is singular and no reference
+    gaussian = FittedGaussian(X) if len(X) >= _PER_DIRECTION * N else None
     omega = generator(N, (seed, 2), device).rows(preset.points)
     parts = []
     for m, P in enumerate(sizes):
@@ -293,6 +298,8 @@ def _measure(
             part[f"{who}_eigenvalue"] = (("kind", "t", "direction"), np.nanmean(values, axis=2))
             for name, read in (("gap", largest_gap_dimension), ("inflection", inflection_dimension)):
                 known = np.isfinite(values).all(axis=-1)
+                if name == "inflection":  # of a flat spectrum it would be the middle, a number without a meaning
+                    known &= values.max(axis=-1) - values.min(axis=-1) >= _FLAT
                 read_off = np.where(known, read(np.nan_to_num(values)), np.nan)
                 part[f"{who}_{name}"] = (("kind", "t", "point"), read_off)
         losses = convergence(network, own, t, fresh=held_out, exact=gaussian, points=preset.losses, seed=seed)

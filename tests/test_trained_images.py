@@ -10,7 +10,7 @@ from PIL import Image
 from numerics.domain import DomainError
 from validation.empirical_score import EmpiricalScore
 from validation.experiments import trained_images
-from validation.experiments.trained_images import average_pool, draw
+from validation.image_probes import average_pool, draw
 from validation.memorisation import memorised_fraction
 from validation.score_functions import Empirical
 from validation.training import NoiseLevels, TrainingConfig

@@ -19,30 +19,21 @@ import torch
 import xarray as xr
 
 from numerics.domain import DomainError, integer
-from validation.empirical_score import EmpiricalScore
 from validation.experiments.result import ExperimentResult, Row, provenance, save
-from validation.latent_dimension import inflection_dimension, largest_gap_dimension
-from validation.memorisation import THRESHOLD, Memorised, memorised_fraction
+from validation.image_probes import WINDOW, average_pool, measure_images
 from validation.networks import NetworkScore
 from validation.prediction import Prediction, judge
-from validation.samplers import generator
-from validation.score_functions import Empirical, ScoreFunction
-from validation.spectra import jacobian_spectrum
 from validation.training import NoiseLevels, Trainer, TrainingConfig
-from validation.training.command import FittedGaussian, split
-from validation.training.convergence import FACTOR, FLOOR, convergence
-from validation.trajectories import integrate, karras_levels
+from validation.training.command import split
+from validation.training.convergence import FACTOR, FLOOR
 
-__all__ = ["PRESETS", "Preset", "average_pool", "draw", "figure", "run"]
+__all__ = ["PRESETS", "Preset", "figure", "run"]
 
 CLAIM = (
     "A network trained on few images draws them again, as the empirical score of its training set does; on many it does "
     "not [AALMV25]."
 )
 TOLERANCE = 0.2  # of the memorised fraction 1 that the empirical score has
-_SHOWN = 28  # samples kept as images, the first ones: nothing is picked
-_WINDOW, _FLAT = 5, 0.1  # of the inflection; a spectrum whose values differ by less has none
-_PER_DIRECTION = 4  # images for each of N numbers, from which on a covariance is fitted
 
 
 @dataclass(frozen=True)
@@ -161,7 +152,22 @@ def run(
             progress(done, steps + steps * spectra // 20)
 
     denoiser = _train(X, sizes, preset, seed, step, source | options | {"pool": pool}, out, device)
-    curves = _measure(X, held_out, sizes, preset, denoiser, seed, lambda k: step(steps + steps * k // 20))
+    chunk = max(1, 4096 // X[0].numel())  # points whose Jacobians are taken at once
+    scores = [NetworkScore(denoiser, m, dtype=preset.training.dtype, chunk=chunk) for m in range(len(sizes))]
+    curves = measure_images(
+        scores,
+        X,
+        held_out,
+        sizes,
+        preset.t,
+        noise=preset.training.noise,
+        samples=preset.samples,
+        steps=preset.steps,
+        points=preset.points,
+        losses=preset.losses,
+        seed=seed,
+        done=lambda k: step(steps + steps * k // 20),
+    )
     call = {"preset": preset.name, "seed": seed, "device": device}
     call |= {"data": source["data"]} if data is not None else {}
     call |= {"sizes": tuple(sizes)} if asked is not None else {}
@@ -188,41 +194,12 @@ def run(
     return result
 
 
-def average_pool(X: torch.Tensor, pool: int) -> torch.Tensor:
-    """Images (P, C, H, W) averaged over squares of `pool` pixels.
-
-    >>> average_pool(torch.arange(4.0).reshape(1, 1, 2, 2), 2).tolist()
-    [[[[1.5]]]]
-    """
-    pool = integer("pool", pool, minimum=1)
-    if X.shape[-1] % pool or X.shape[-2] % pool:
-        raise DomainError("pool", pool, f"a divisor of the image's sides, {X.shape[-2]} x {X.shape[-1]}")
-    return torch.nn.functional.avg_pool2d(X, pool) if pool > 1 else X
-
-
-def draw(
-    score: ScoreFunction, start: torch.Tensor, noise: NoiseLevels, steps: int, *, batch: int = 500
-) -> torch.Tensor:
-    """Samples of the probability flow from `start` at sigma_max down to sigma_min, and from there to 0 in one Euler step.
-
-    score : ScoreFunction; start : (S, N) float64 points at noise sigma_max; steps : of Heun's method, on Karras's levels
-
-    >>> from validation.score_functions import GaussianScore
-    >>> end = draw(GaussianScore([1.0]), torch.tensor([[8.0]], dtype=torch.float64), NoiseLevels(0.02, 8.0), 64)
-    >>> round(float(end), 2)  # the flow of a unit Gaussian is x/sqrt(1 + t)
-    0.99
-    """
-    steps = integer("steps", steps, minimum=2)
-    levels = np.append(karras_levels(noise.sigma_max**2, noise.sigma_min**2, steps - 1), 0.0)
-    return integrate(lambda x, t: score.score(x, float(t[0])), start, levels, scheme="heun", batch=batch)
-
-
-# --- training and measurement -----------------------------------------------------------------------------------------
+# --- sizes and training -----------------------------------------------------------------------------------------
 
 
 def _sizes(default: Sequence[int], sizes: Sequence[int] | None, available: int, N: int) -> list[int]:
-    if N <= _WINDOW:
-        raise DomainError("pool", f"images of {N} numbers", f"images of more than {_WINDOW}", "Pool less")
+    if N <= WINDOW:
+        raise DomainError("pool", f"images of {N} numbers", f"images of more than {WINDOW}", "Pool less")
     if sizes is None:
         chosen = [P for P in default if available >= P]
         if not chosen:
@@ -251,81 +228,6 @@ def _train(
     trainer = Trainer([X[:P] for P in sizes], preset.network, preset.training, **options)
     trainer.run(progress=lambda done, total, loss: step(done))
     return trainer.averaged()
-
-
-def _measure(
-    X: torch.Tensor,
-    held_out: torch.Tensor,
-    sizes: Sequence[int],
-    preset: Preset,
-    denoiser: Any,
-    seed: int,
-    done: Callable[[int], None],
-) -> xr.Dataset:
-    t, shape = preset.t, tuple(X.shape[1:])
-    X, held_out = X.flatten(1), held_out.flatten(1)
-    N, device, noise = X.shape[1], X.device, preset.training.noise
-    start = X.mean(dim=0) + noise.sigma_max * generator(N, (seed, 1), device).rows(preset.samples)
-    # of all images that are not held out: the same reference for every P; from few it is singular and no reference
-    gaussian = FittedGaussian(X) if len(X) >= _PER_DIRECTION * N else None
-    omega = generator(N, (seed, 2), device).rows(preset.points)
-    parts = []
-    for m, P in enumerate(sizes):
-        own, part = X[:P], {}
-        network = NetworkScore(denoiser, m, dtype=preset.training.dtype, chunk=max(1, 4096 // N))
-        empirical = Empirical(EmpiricalScore(own, device=device, dtype="float64"))
-        control = _fraction(held_out, own)
-        part |= {f"control_{name}": value for name, value in _numbers(control).items()}
-        for who, score in (("network", network), ("empirical", empirical)):
-            samples = draw(score, start, noise, preset.steps)
-            found = _fraction(samples, own)
-            part |= {f"{who}_{name}": value for name, value in _numbers(found).items()}
-            part[f"{who}_ratio"] = ("sample", found.ratio)
-            if who == "network":
-                for name, rows in (("sample", samples), ("nearest", own[torch.from_numpy(found.index).to(device)])):
-                    images = rows[:_SHOWN].reshape(-1, *shape).float().cpu().numpy()
-                    part[f"{name}_image"] = (("shown", "channel", "y", "x"), images)
-        probes = [(who, kind) for who in ("network", "empirical") for kind in ("training", "held out")]
-        spectra = {}
-        for who, kind in probes:
-            points = (own if kind == "training" else held_out)[: preset.points]
-            score = network if who == "network" else empirical
-            spectra[who, kind] = _spectra(score, points, omega[: len(points)], t, preset.points)
-            done(3 * m + 1 + (who == "empirical"))
-        kinds = ("training", "held out")
-        for who in ("network", "empirical"):
-            values = np.stack([spectra[who, kind] for kind in kinds])
-            part[f"{who}_eigenvalue"] = (("kind", "t", "direction"), np.nanmean(values, axis=2))
-            for name, read in (("gap", largest_gap_dimension), ("inflection", inflection_dimension)):
-                known = np.isfinite(values).all(axis=-1)
-                if name == "inflection":  # of a flat spectrum it would be the middle, a number without a meaning
-                    known &= values.max(axis=-1) - values.min(axis=-1) >= _FLAT
-                read_off = np.where(known, read(np.nan_to_num(values)), np.nan)
-                part[f"{who}_{name}"] = (("kind", "t", "point"), read_off)
-        losses = convergence(network, own, t, fresh=held_out, exact=gaussian, points=preset.losses, seed=seed)
-        part |= {f"loss_{name}": (losses[name].dims, losses[name].values) for name in losses.data_vars}
-        parts.append(xr.Dataset(part))
-        done(3 * m + 3)
-    curves = xr.concat(parts, xr.DataArray(list(sizes), dims="P", name="P"))
-    extremes = {"lowest": float(X.min()), "highest": float(X.max()), "threshold": THRESHOLD}
-    curves = curves.assign_coords(t=t, kind=["training", "held out"], where=["training", "fresh"])
-    return curves.assign_attrs(extremes | {"samples": preset.samples, "held_out": len(held_out)})
-
-
-def _fraction(samples: torch.Tensor, X: torch.Tensor) -> Memorised:
-    return memorised_fraction(samples.cpu().numpy(), X.cpu().numpy(), device=str(X.device))
-
-
-def _numbers(found: Memorised) -> dict[str, float]:
-    return {"fraction": found.fraction, "low": found.low, "high": found.high, "error": found.error}
-
-
-def _spectra(score: ScoreFunction, points: torch.Tensor, omega: torch.Tensor, t: np.ndarray, count: int) -> np.ndarray:
-    """(T, count, N) eigenvalues of -tJ at points with noise of variance t; NaN where there are fewer points."""
-    values = np.full((len(t), count, points.shape[1]), np.nan)
-    for k, level in enumerate(map(float, t)):
-        values[k, : len(points)] = jacobian_spectrum(score, points + level**0.5 * omega, level)[0]
-    return values
 
 
 # --- verdicts and figure ----------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def images_figure(data: Any) -> Figure:
                 if n in seen
             ),
         ]
-        fig.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8.5)
+        fig.legend(handles=handles, loc="outside lower center", ncols=min(5, len(sizes) + 2), fontsize=8.5)
     return fig
 
 
@@ -106,7 +106,15 @@ def _fractions(ax: Any, data: Any) -> None:
         middle, low, high = (data[f"{who}_{name}"].values for name in ("fraction", "low", "high"))
         error = np.abs(np.stack([middle - low, high - middle]))
         ax.errorbar(P * shift, middle, error, fmt="o-", ms=4, lw=1.2, capsize=3, color=colour, label=label)
-    ax.set(xscale="log", ylim=(-0.05, 1.08), xlabel="training images P", ylabel="memorised fraction [1]")
+    ax.set(
+        xscale="log",
+        xlim=(P[0] / 1.4, P[-1] * 1.4),
+        ylim=(-0.05, 1.08),
+        xlabel="training images P",
+        ylabel="memorised fraction [1]",
+    )
+    ax.set_xticks(P, [f"{p:,}" for p in P])
+    ax.minorticks_off()
     ax.set_title(r"$d_1/d_2<1/3$; bars: 95 %, binomial", fontsize=9)
     ax.legend(fontsize=8)
     ax.grid(alpha=0.25, lw=0.5)

@@ -129,6 +129,6 @@ def _spectra(ax: Any, data: Any, sizes: list[int]) -> None:
             label = f"{who.replace('ical', 'ical score')}, P = {P:,}"
             ax.plot(rank, at[f"{who}_eigenvalue"].sel(P=P).values, look, color=colour, alpha=shade, label=label)
     ax.set(xlabel="rank of the direction", ylabel=r"eigenvalue of $-tJ$ [1], mean over points")
-    ax.set_title(f"sorted spectra at noised training images, t = {float(at['t']):.2g}", fontsize=9)
+    ax.set_title(f"spectra at noised training images, t = {float(at['t']):.2g}", fontsize=9)
     ax.legend(fontsize=7.5)
     ax.grid(alpha=0.25, lw=0.5)

@@ -19,6 +19,7 @@ EXPERIMENTS = {
     "losing_dimensions": "which subspace a small training set loses first: the claim of the literature, and controls",
     "trained_networks": "the same with networks trained on P points, beside the empirical score of their training set",
     "trained_nonlinear": "networks on tanh and relu manifolds, beside the empirical score of theirs and of many points",
+    "trained_images": "U-Nets on P images: samples that are copies, and the latent dimension against noise",
     "frozen_spectrum": "below t_cond the Jacobian seen from a fresh point stops depending on t",
     "traps": "noised training points return, and fresh trajectories commit, at t_c and not at t_o",
     "generalization_law": "the best noise floor is the mean squared distance to the nearest training point",

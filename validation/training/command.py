@@ -20,7 +20,7 @@ from validation.training.configuration import TrainingConfig
 from validation.training.convergence import convergence
 from validation.training.trainer import Trainer
 
-__all__ = ["audit_model", "report_lines", "split", "train"]
+__all__ = ["FittedGaussian", "audit_model", "report_lines", "split", "train"]
 
 LINEAR = BlockData((5, 5, 20), (1.0, 0.09, 1e-4))  # the headline's manifold
 _LINEAR_POINTS, _HELD_OUT = 101_000, 512
@@ -128,13 +128,13 @@ def audit_model(
             )
         face = NetworkScore(denoiser, m, dtype=dtype)
         flat = mine.flatten(1).to(device)
-        reference = exact if exact is not None else _Gaussian(flat)
+        reference = exact if exact is not None else FittedGaussian(flat)
         new = fresh.flatten(1).to(device) if len(fresh) > 1 else None
         found.append((P, convergence(face, flat, t, fresh=new, exact=reference, points=points)))
     return found
 
 
-class _Gaussian:
+class FittedGaussian:
     """The score of the Gaussian with a sample's mean and covariance."""
 
     def __init__(self, X: torch.Tensor):

@@ -353,7 +353,7 @@ def spectrum(
         for item in tables(result):
             table = Table(title=item.caption, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
             for i, head in enumerate(item.head):
-                table.add_column(head, justify="left" if i in item.text else "right")
+                table.add_column(head, justify="left" if i in item.text else "right", no_wrap=i in item.text)
             for row in item.rows:
                 table.add_row(*row)
             console.print(table)

@@ -318,6 +318,8 @@ def _labelled(subject, t, scores, found, probes, seed) -> xr.Dataset:
     alpha = math.log(subject.P) / subject.N
     for name, time in (("collapse", collapse_time), ("condensation", condensation_time)):
         data.attrs[f"log_t_{name}"] = float(time(Spectrum(subject.variances), alpha, log=True))
+    fewer = math.log(max(2, subject.P // 2)) / subject.N
+    data.attrs["log_t_collapse_half"] = float(collapse_time(Spectrum(subject.variances), fewer, log=True))
     for place in ("noisy", "fresh"):
         single = np.array([level["variance"] for level in found[("empirical", place)]])
         data[f"single_variance_{place}"] = (("t", f"probe_{place}", "group"), single)
@@ -339,11 +341,13 @@ def losses(data: xr.Dataset, place: str) -> dict[str, xr.DataArray]:
     """Noise t, with its error, at which each group of directions is lost in either meaning; NaN where that is not on the grid.
 
     departure : coming from large t, the mean of -tJ passes twice the control's (the exact control's where known)
+    half : departure of the score of half of the points, without an error: where it is the same, the data are not Gaussian
+        there; where it is larger, it is the number of points that counts
     noise : the mean value of -tJ in the group, having been below 0.9 at larger t, is 0.9 again; the control's never is
     """
     control = data["variance"].sel(score="exact" if "exact" in data["score"] else "gaussian", place=place)
     x = np.log(data["t"].values)
-    out: dict[str, list[tuple[float, float]]] = {"departure": [], "noise": []}
+    out: dict[str, list[tuple[float, float]]] = {"departure": [], "half": [], "noise": []}
     for group in data["group"].values:
         known = control.sel(group=group).values
         rows = data[f"single_variance_{place}"].sel(group=group).values.T
@@ -359,6 +363,8 @@ def losses(data: xr.Dataset, place: str) -> dict[str, xr.DataArray]:
             resolved = math.isfinite(found.value) and found.error < _RESOLVED
             t = math.exp(found.value) if resolved else math.nan
             out[name].append((t, t * found.error))
+        fewer = data["variance"].sel(score="half", place=place, group=group).values
+        out["half"].append((math.exp(departed(x, fewer)), math.nan))
     return {name: xr.DataArray(values, dims=("group", "part")) for name, values in out.items()}
 
 

@@ -45,7 +45,7 @@ def figure(data: xr.Dataset) -> Figure:
         for axis in axes[1]:
             axis.set_xscale("log")
             axis.set_xlabel(_T)
-            _times(axis, data)
+            _times(axis, data, 0.86 if axis is axes[1][1] else 0.7)
         page.suptitle(f"{data.attrs['data']}: P = {data.attrs['P']}, N = {data.attrs['N']}", fontsize=11)
     return page
 
@@ -138,16 +138,18 @@ def _participation(axis: Any, data: xr.Dataset) -> None:
     axis.legend(fontsize=7, loc="upper left")
 
 
-def _times(axis: Any, data: xr.Dataset) -> None:
+def _times(axis: Any, data: xr.Dataset, height: float) -> None:
     """Collapse and condensation of the Gaussian with this spectrum, at infinite size."""
     low, high = np.log(data["t"].values[[0, -1]])
     for kind in ("collapse", "condensation"):
         log_t = data.attrs[f"log_t_{kind}"]
         if low < log_t < high:
-            axis.axvline(math.exp(log_t), ymax=0.7, color=COLOURS[kind], lw=0.9, ls=(0, (4, 2)))
+            axis.axvline(math.exp(log_t), ymax=height, color=COLOURS[kind], lw=0.9, ls=(0, (4, 2)))
             label = f" {LABELS[kind].split()[-1]} "
             place = {"transform": axis.get_xaxis_transform(), "color": COLOURS[kind], "fontsize": 7}
-            axis.text(math.exp(log_t), 0.7, label, ha="left" if kind == "collapse" else "right", va="center", **place)
+            axis.text(
+                math.exp(log_t), height, label, ha="left" if kind == "collapse" else "right", va="center", **place
+            )
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -188,16 +190,17 @@ def tables(data: xr.Dataset) -> list[TableData]:
         text=(),
     )
     found = {place: losses(data, place) for place in ("noisy", "fresh")}
-    head = ("directions", "variance", *(f"{what}, {place}" for what in ("departs", "noise again") for place in found))
+    columns = {"departure": "departs", "half": "half", "noise": "noise"}
+    pairs = [(what, place) for what in columns for place in found]
+    head = ("directions", "variance", *(f"{columns[what]} {place}" for what, place in pairs))
     rows = []
     for g, name in enumerate(data["group"].values):
-        cells = [
-            _cell(*found[place][what].values[g]) for what in ("departure", "noise") for place in ("noisy", "fresh")
-        ]
+        cells = [_cell(*found[place][what].values[g]) for what, place in pairs]
         rows.append((str(name), f"{float(data['data_variance'][g]):.3g}", *cells))
     lost = TableData(
         "Noise variance t at which directions are lost, coming from large t. departs: the mean of -tJ over them is twice the "
-        f"{_KINDS[control][0]}'s; noise again: it is back at 0.9. -: not on this grid, or not told apart by these probes.",
+        f"{_KINDS[control][0]}'s; half: the same with half of the points; noise: it is back at 0.9. -: not on this grid, or "
+        "not told apart by these probes.",
         head,
         rows,
     )
@@ -220,25 +223,32 @@ def reading(data: xr.Dataset) -> list[str]:
     """The answer in sentences: at which noise directions go, and which go first."""
     lines, control = [], _KINDS[_control(data)][0]
     for place in ("noisy", "fresh"):
-        times = losses(data, place)["departure"].values
+        found = losses(data, place)
         known = [
-            (t, e, str(name)) for (t, e), name in zip(times, data["group"].values, strict=True) if math.isfinite(t)
+            (t, error, half, str(name))
+            for (t, error), (half, _), name in zip(
+                found["departure"].values, found["half"].values, data["group"].values, strict=True
+            )
+            if math.isfinite(t)
         ]
         if not known:
-            lines.append(f"At {PLACES[place]} no group of directions departs from the {control} on this grid of noise.")
+            lines.append(f"At {PLACES[place]} no directions depart from the {control} on this grid of noise.")
             continue
-        known.sort(reverse=True)
-        (t, error, first), (t_last, error_last, last) = known[0], known[-1]
+        known.sort(key=lambda row: -row[0])
+        (t, error, half, first), (t_last, error_last, _, last) = known[0], known[-1]
+        with_half = f" ({half:.2g} with half of the points)" if math.isfinite(half) else ""
         line = f"At {PLACES[place]} the first directions to depart from the {control} are {first}, at t = {_cell(t, error)}"
+        line += with_half
         if len(known) > 1:
             tied = t - t_last < 2 * math.hypot(error, error_last)
             line += f"; the last {last}, at t = {_cell(t_last, error_last)}" + (
                 " (equal within errors)" if tied else ""
             )
-        missing = len(times) - len(known)
-        lines.append(line + (f"; {missing} of {len(times)} groups do not on this grid." if missing else "."))
+        missing = data.sizes["group"] - len(known)
+        lines.append(line + (f"; {missing} of {data.sizes['group']} groups do not on this grid." if missing else "."))
+    full, half = (math.exp(data.attrs[f"log_t_collapse{end}"]) for end in ("", "_half"))
     lines.append(
-        "Only what moves with the number of training points is memorisation: compare with half of the points. A Gaussian "
-        "control knows the covariance alone."
+        "Only what moves with the number of training points is memorisation; the rest is what a covariance does not know of the "
+        f"data. For scale: with half of the points the Gaussian's collapse moves from t = {full:.3g} to {half:.3g}."
     )
     return lines

@@ -10,8 +10,9 @@ import pytest
 from numerics.domain import DomainError
 from numerics.store import load_dataset
 from validation.cli import main
-from validation.spectrum_command import from_data, from_subspaces, losses, noise_levels, run, spectrum
+from validation.spectrum_command import losses, run, spectrum
 from validation.spectrum_figure import reading, tables
+from validation.spectrum_subjects import from_data, from_subspaces, noise_levels
 
 
 @pytest.fixture

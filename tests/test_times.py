@@ -105,6 +105,21 @@ def test_scaling_the_data_scales_the_times():
         )
 
 
+@pytest.mark.parametrize("kind", TIMES)
+@pytest.mark.parametrize("alpha_D", [0.01, 0.05, 0.2, 0.5, 0.9, 1.5, 3.0])
+def test_duality_of_the_linear_manifold(kind, alpha_D):
+    r"""F and its transpose: t(alpha; alpha_D) = t(alpha/alpha_D; 1/alpha_D)/alpha_D, for t_g without the last factor.
+
+    FF^T/D (N x N) and F^TF/N (D x D) have the same non-zero eigenvalues but for the factor N/D, and the atom at 0 enters no
+    load, so all sums per point are those of the dual manifold; t_g alone is per *ambient* dimension, -2g'(beta_*).
+    """
+    alpha = np.geomspace(0.01, 2, 25) * min(alpha_D, 1)
+    here = TIMES[kind](LinearManifold(alpha_D), alpha, log=True)
+    dual = TIMES[kind](LinearManifold(1 / alpha_D), alpha / alpha_D, log=True)
+    factor = 0.0 if kind == "generalization" else np.log(alpha_D)
+    assert np.abs(here - (dual - factor)).max() < 1e-10
+
+
 def test_order_of_the_times_over_a_grid():
     alpha = np.geomspace(1e-3, 20, 40)
     for alpha_D in np.geomspace(0.01, 5, 9):

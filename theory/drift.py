@@ -8,6 +8,7 @@ Source: [ours: docs/derivations/finite_n_drift.md], tested there against the exa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -185,6 +186,8 @@ def _cumulants() -> Callable[..., tuple[float, ...]]:
 
 _x = np.linspace(-6, 6, 31)
 _gauss = np.exp(-(_x**2) / 2) / np.exp(-(_x**2) / 2).sum()
+_LOGISTIC = 0.8  # largest step in Delta: the logistic's poles at i pi leave an error exp(-2 pi^2/0.8) = 2e-11
+_CERTAIN = 80.0  # beyond it in Delta the weight is 0 or 1 to rounding
 _log_u = np.linspace(-16, 3.6, 41)
 _exponential = np.exp(_log_u - np.exp(_log_u)) * (_log_u[1] - _log_u[0])
 _y = np.linspace(-40, 40, 401)
@@ -204,13 +207,17 @@ def _excess(m: Moments, alpha: float, N: float, eps: float) -> float:
     mean = N * (alpha - float(m.information) / 2 + level) - (m.loop - (1 - eps) * m.loop_slope) / 2
     k = 1 / np.sqrt(N * spread)
     sigma = np.sqrt(N * variance)
-    density = _gauss * (1 + N * skew / (6 * sigma**3) * (_x**3 - 3 * _x))
+    x = np.linspace(-6, 6, max(31, 2 * math.ceil(6 * sigma / _LOGISTIC) + 1))
+    density = np.exp(-(x**2) / 2) / np.exp(-(x**2) / 2).sum() * (1 + N * skew / (6 * sigma**3) * (x**3 - 3 * x))
     slope = covariance / variance * k
     rest = k * np.sqrt(N * max(gap_variance - covariance**2 / variance, 0.0))
-    v = N * gap * k + slope * sigma * _x[:, None] + rest * _x
+    v = N * gap * k + slope * sigma * x[:, None] + rest * _x
     log_K = _edge_function(k)
-    exponent = mean + sigma * _x[:, None, None] + _log_u + log_K(np.clip(v[..., None] + k * _log_u, -14, 20))
-    weight = np.exp(-np.exp(np.minimum(exponent, 50.0))) @ _exponential
+    Delta = mean + sigma * x
+    near = np.abs(Delta) < _CERTAIN
+    weight = np.tile((Delta < 0).astype(float)[:, None], len(_x))
+    exponent = Delta[near, None, None] + _log_u + log_K(np.clip(v[near][..., None] + k * _log_u, -14, 20))
+    weight[near] = np.exp(-np.exp(np.minimum(exponent, 50.0))) @ _exponential
     return float(density @ weight @ _gauss) - 0.5
 
 

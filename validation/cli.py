@@ -1,4 +1,4 @@
-"""The command line: `geomem times | phase-diagram | audit | train | validate | report`."""
+"""The command line: `geomem times | phase-diagram | audit | spectrum | train | validate | report`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -293,6 +294,72 @@ def _audit_model(model: Path, data: Path | None, out: Path | None, probes: int, 
             console.print(line, markup=False, highlight=False)
         if folder:
             console.print(f"wrote {save_dataset(losses, folder / f'model-P{P}.csv')}", highlight=False)
+
+
+@app.command(
+    epilog="Example: `geomem spectrum --out digits.png`, or "
+    "`geomem spectrum --subspaces 5:1.0,5:0.09,20:0.0001 -P 1000 --out subspaces.png`"
+)
+def spectrum(
+    data: Annotated[Path | None, typer.Argument(help="As for `geomem audit`; default: scikit-learn's digits.")] = None,
+    subspaces: Annotated[
+        str | None, typer.Option(help="Synthetic data instead: dimension:variance pairs, separated by commas.")
+    ] = None,
+    p: Annotated[int | None, typer.Option("-P", "--P", help="Training points of --subspaces; default 1000.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A checkpoint of `geomem train`: its networks too, one figure each.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Figure: .png, .pdf or .svg. The numbers go beside it as .nc and .csv.")
+    ] = Path("spectrum.png"),
+    sigma: Annotated[
+        str | None, typer.Option(help="Range of noise, low,high in data units; default: around collapse.")
+    ] = None,
+    points: Annotated[int, typer.Option(help="Noise levels.", min=4)] = 25,
+    probes: Annotated[int, typer.Option(help="Points of each kind at which the score is probed.", min=2)] = 24,
+    key: Annotated[str | None, typer.Option(help="Array inside an npz.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use at most this many samples.", min=4)] = None,
+    image_size: Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels.", min=1)] = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """At which noise does a training set's score lose directions, and which first?
+
+    The spectrum of the empirical score's Jacobian over a grid of noise, at noised training points, fresh points and the
+    centre, beside the Gaussian (for synthetic data: exact) score and the empirical score of half of the points.
+    """
+    from validation.spectrum_command import run
+    from validation.spectrum_figure import reading, tables
+
+    levels = None if sigma is None else _numbers("--sigma", sigma)
+    options = {"key": key, "limit": limit, "image_size": image_size}
+    with _bar("spectra") as progress:
+        found = run(
+            data,
+            out,
+            subspaces=subspaces,
+            P=p,
+            model=model,
+            sigmas=levels,
+            points=points,
+            probes=probes,
+            seed=seed,
+            device=device,
+            progress=progress,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+    for result, files in found:
+        console.print(f"\n[bold]{result.attrs['data']}[/bold]", highlight=False)
+        for item in tables(result):
+            table = Table(title=item.caption, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            for i, head in enumerate(item.head):
+                table.add_column(head, justify="left" if i in item.text else "right", no_wrap=i in item.text)
+            for row in item.rows:
+                table.add_row(*row)
+            console.print(table)
+        for line in reading(result):
+            console.print(line, highlight=False)
+        console.print("wrote " + ", ".join(map(str, files)), highlight=False)
 
 
 @app.command(epilog="Example: `geomem train linear -P 100,1000,10000 --steps 2000 --out model.safetensors`")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from validation.training.configuration import TrainingConfig
 from validation.training.convergence import convergence
 from validation.training.trainer import Trainer
 
-__all__ = ["FittedGaussian", "audit_model", "report_lines", "split", "train"]
+__all__ = ["FittedGaussian", "audit_model", "members", "report_lines", "split", "train"]
 
 LINEAR = BlockData((5, 5, 20), (1.0, 0.09, 1e-4))  # the headline's manifold
 _LINEAR_POINTS, _HELD_OUT = 101_000, 512
@@ -110,28 +110,42 @@ def audit_model(
     ------
     DomainError : not a checkpoint of `geomem train`, or its data are no longer what they were
     """
+    noise = read(path)[1]["training"]["noise"]
+    t = np.geomspace(noise["sigma_min"] ** 2, noise["sigma_max"] ** 2, 13) if t is None else t
+    found = []
+    for P, face, flat, new, exact in members(path, device=device):
+        reference = exact if exact is not None else FittedGaussian(flat)
+        new = new if len(new) > 1 else None
+        found.append((P, convergence(face, flat, t, fresh=new, exact=reference, points=points)))
+    return found
+
+
+def members(
+    path: str | os.PathLike, *, device: str = "cpu", dtype: torch.dtype | None = None
+) -> Iterator[tuple[int, NetworkScore, torch.Tensor, torch.Tensor, Any]]:
+    """Every network of a checkpoint with its data: P, score, training points, points kept back, exact score or None.
+
+    dtype : the scores are evaluated in, default that of the training; Jacobians at small t need float64
+
+    Raises
+    ------
+    DomainError : not a checkpoint of `geomem train`, or its data are no longer what they were
+    """
     record = read(path)[1]
     if "source" not in record["note"]:
         raise DomainError("--model", str(path), "a checkpoint that geomem train wrote", "Use convergence() for others")
     X, fresh, exact = split(record["note"]["source"])
     denoiser = load_denoiser(path, device=device)
-    noise = record["training"]["noise"]
-    t = np.geomspace(noise["sigma_min"] ** 2, noise["sigma_max"] ** 2, 13) if t is None else t
-    shape, dtype = tuple(record["shape"]), next(denoiser.parameters()).dtype
+    shape, trained = tuple(record["shape"]), next(denoiser.parameters()).dtype
     X, fresh = X.reshape(len(X), *shape), fresh.reshape(len(fresh), *shape)
-    found = []
     for m, (P, mark) in enumerate(zip(record["sizes"], record["data"], strict=True)):
         mine = X[:P]
-        if fingerprint(mine.to(dtype)) != mark:
+        if fingerprint(mine.to(trained)) != mark:
             raise DomainError(
                 "--model", str(path), "a checkpoint whose training data are still there", "The data changed"
             )
-        face = NetworkScore(denoiser, m, dtype=dtype)
-        flat = mine.flatten(1).to(device)
-        reference = exact if exact is not None else FittedGaussian(flat)
-        new = fresh.flatten(1).to(device) if len(fresh) > 1 else None
-        found.append((P, convergence(face, flat, t, fresh=new, exact=reference, points=points)))
-    return found
+        face = NetworkScore(denoiser, m, dtype=dtype or trained)
+        yield P, face, mine.flatten(1).to(device), fresh.flatten(1).to(device), exact
 
 
 class FittedGaussian:

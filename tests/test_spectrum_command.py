@@ -1,0 +1,160 @@
+"""`geomem spectrum`: end to end on small data, against the isotropic closed form, and its bad inputs."""
+
+import math
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from numerics.domain import DomainError
+from numerics.store import load_dataset
+from validation.cli import main
+from validation.spectrum_command import losses, run, spectrum
+from validation.spectrum_figure import reading, tables
+from validation.spectrum_subjects import from_data, from_subspaces, noise_levels
+
+
+@pytest.fixture
+def geomem(monkeypatch, capsys, tmp_path):
+    """Run the command in this process, in an empty folder."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["geomem", *map(str, arguments)])
+        monkeypatch.chdir(tmp_path)
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        out = capsys.readouterr()
+        return SimpleNamespace(returncode=status, stdout=out.out, stderr=out.err)
+
+    return call
+
+
+def test_command_end_to_end_on_a_file(geomem, tmp_path):
+    X = np.random.default_rng(0).standard_normal((60, 8)) * np.geomspace(2, 0.01, 8)
+    np.save(tmp_path / "x.npy", X)
+    done = geomem("spectrum", "x.npy", "--out", "s.svg", "--points", 6, "--probes", 5)
+    assert done.returncode == 0, done.stderr
+    assert "depart" in done.stdout
+    assert "principal 1-2" in done.stdout
+    assert {p.name for p in tmp_path.iterdir()} == {"x.npy", "s.svg", "s.nc", "s.csv"}
+    stored = load_dataset(tmp_path / "s.nc")
+    assert stored["eigenvalue"].dims == ("score", "place", "t", "direction")
+    assert (np.diff(stored["eigenvalue"].values, axis=-1) <= 1e-12).all()
+    assert stored.attrs["seed"] == "0"
+    # smallest t: every training point alone; largest: nothing but noise
+    at = stored.sel(score="empirical", place="noisy")
+    assert float(at["participation"][0]) == pytest.approx(1, abs=1e-6)
+    assert float(at["kept"][0]) == float(at["kept"][-1]) == 0
+
+
+def test_equal_seeds_give_equal_numbers_and_other_seeds_do_not():
+    def numbers(seed):
+        result = spectrum(from_subspaces("2:1,4:0.01", P=40, seed=seed), [0.1, 1.0], probes=4, seed=seed)
+        return result["eigenvalue"].sel(score="empirical").values
+
+    assert (numbers(3) == numbers(3)).all()
+    assert not np.allclose(numbers(3), numbers(4))
+
+
+def test_isotropic_gaussian_with_many_points_has_the_closed_form():
+    """-tJ = t/(t+1) at large t, in the mean over directions: 4 errors (false alarm 1e-4 a level), sampling of X included."""
+    N, P = 6, 5000
+    subject = from_subspaces(f"{N}:1", P=P, seed=1)
+    t = np.array([4.0, 8.0, 16.0])
+    seen = spectrum(subject, t, probes=24, seed=1).sel(score="empirical")
+    value = seen["eigenvalue"].mean("direction")
+    for place in ("noisy", "fresh"):
+        probes = 1 - seen[f"single_variance_{place}"].values[..., 0]
+        error = probes.std(axis=1, ddof=1) / math.sqrt(probes.shape[1])
+        sampled = t / (t + 1) ** 2 * math.sqrt(2 / (N * P))  # of tr Cov(X)/N
+        assert (np.abs(value.sel(place=place) - t / (t + 1)) < 4 * np.hypot(error, sampled)).all()
+        # a wrong formula, t/(t + 2), would be seen
+        assert (np.abs(value.sel(place=place) - t / (t + 2)) > 10 * np.hypot(error, sampled)).all()
+
+
+def test_controls_are_the_closed_forms_and_half_moves_where_it_memorises():
+    subject = from_subspaces("3:1.0,3:0.04,6:0.0001", P=200, seed=2)
+    t = noise_levels(subject, 9)
+    seen = spectrum(subject, t, probes=24, seed=2)
+    exact = t[:, None] / (t[:, None] + np.repeat([1e-4, 0.04, 1.0], [6, 3, 3]))
+    assert seen["eigenvalue"].sel(score="exact", place="fresh").values == pytest.approx(exact, rel=1e-12)
+    own = t[:, None] / (t[:, None] + np.sort(subject.X.var(dim=0).numpy()))
+    assert seen["eigenvalue"].sel(score="gaussian", place="noisy").values == pytest.approx(own, rel=1e-12)
+    noisy = seen["variance"].sel(place="noisy", group="d = 3, variance 1")
+    full, half = (noisy.sel(score=s).values for s in ("empirical", "half"))
+    assert full[-1] == pytest.approx(half[-1], rel=0.25)  # large t: the same, up to the sample's covariance
+    middle = np.argmax(full)
+    assert half[:middle].sum() < full[:middle].sum()  # below: fewer points lose more
+
+
+def test_dimensions_of_the_control_step_through_the_subspaces():
+    """Between the variances the exact spectrum has the dimension of what lies above; the high-variance block departs first."""
+    subject = from_subspaces("4:1.0,4:0.01,8:0.000001", P=3000, seed=0)
+    seen = spectrum(subject, np.geomspace(1e-4, 4, 13), probes=8)
+    exact = seen.sel(score="exact", place="fresh")
+    at = {t: exact.sel(t=t, method="nearest") for t in (0.1, 1e-4)}
+    assert [float(at[t][name]) for t in at for name in ("kept", "gap")] == [4, 4, 8, 8]
+    departure = losses(seen, "noisy")["departure"].values
+    assert departure[0, 0] > departure[1, 0] > 0
+    assert "first directions to depart from the exact score are d = 4, variance 1" in reading(seen)[0]
+    dimension, lost = tables(seen)
+    assert len(dimension.rows) == 13
+    assert [row[0] for row in lost.rows] == list(subject.groups)
+
+
+def test_network_of_a_checkpoint_is_measured_beside_its_training_set(tmp_path, monkeypatch):
+    from validation.training import TrainingConfig
+    from validation.training.command import train
+
+    X = np.random.default_rng(5).standard_normal((60, 3))
+    np.save(tmp_path / "x.npy", X)
+    source, network = {"data": str(tmp_path / "x.npy"), "seed": 0}, {"kind": "mlp", "width": 8, "blocks": 1}
+    train(source, [10, 40], network, TrainingConfig(3, 8), tmp_path / "m.safetensors")
+    monkeypatch.setattr("validation.figures.save", lambda figure, path: path)  # drawn, not rendered: that takes seconds
+    found = run(None, tmp_path / "s.png", model=tmp_path / "m.safetensors", points=4, probes=2)
+    assert [result.attrs["P"] for result, _ in found] == ["10", "40"]
+    assert [files[0].name for _, files in found] == ["s-P10.png", "s-P40.png"]
+    for result, _ in found:
+        assert "network" in result["score"]
+        assert np.isfinite(result["eigenvalue"].sel(score="network")).all()
+
+
+BAD = [
+    (["--subspaces", "5"], "--subspaces"),
+    (["--subspaces", "2:-1,3:1"], "--subspaces"),
+    (["--subspaces", "2.5:1"], "--subspaces"),
+    (["--subspaces", "2:0,3:0"], "--subspaces"),
+    (["--subspaces", "1:1"], "--subspaces"),
+    (["--subspaces", "2:1,3:nan"], "--subspaces"),
+    (["--subspaces", "2:1,2:0.1", "-P", "1"], "-P"),
+    (["--subspaces", "2:1,2:0.1", "--limit", "9"], "--limit"),
+    (["-P", "100"], "-P"),
+    (["missing.npy"], "missing.npy"),
+    (["missing.npy", "--subspaces", "2:1,2:0.1"], "--subspaces"),
+    (["--model", "missing.safetensors"], "missing.safetensors"),
+    (["--out", "x.txt"], "--out"),
+    (["--sigma", "3,1"], "--sigma"),
+    (["--sigma", "1"], "--sigma"),
+    (["--sigma", "a,b"], "--sigma"),
+    (["--probes", "1"], "--probes"),
+    (["--device", "quantum"], "device"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_bad_input_is_one_clear_error(geomem, arguments, message, tmp_path):
+    done = geomem("spectrum", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_number_a_sample_has_no_spectrum(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(10.0)[:, None])
+    with pytest.raises(DomainError, match="DATA"):
+        from_data(tmp_path / "x.npy")

@@ -1,0 +1,293 @@
+r"""What `geomem spectrum` does: at which noise a training set's score loses directions, and which first.
+
+Sorted eigenvalues of :math:`-tJ` (1: pure noise, 0: fully inside the data) of the empirical score, beside two controls:
+the Gaussian with the data's own covariance, and the empirical score of half of the training set. Only what depends on
+the number of training points is memorisation. "Lost" is told in its two meanings, whose orders are opposite (see
+`theory.subspaces`): *departure*, the mean of :math:`-tJ` over a group of directions is twice the control's; *noise*, it
+is at least 0.9. Errors are over probe points: they do not include what another training set would change.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from numerics.domain import DomainError, integer, positive
+from numerics.store import provenance, save_dataset, writable
+from theory import Spectrum, collapse_time, condensation_time
+from validation.empirical_score import EmpiricalScore
+from validation.extrapolation import jackknife
+from validation.latent_dimension import inflection_dimension, largest_gap_dimension
+from validation.score_functions import Empirical, GaussianScore, ScoreFunction
+from validation.spectra import jacobian_spectrum
+from validation.spectrum_subjects import Subject, from_data, from_model, from_subspaces, noise_levels
+from validation.subspace_probes import last_crossing
+from validation.subspace_verdicts import THETA
+
+__all__ = ["PLACES", "losses", "run", "spectrum"]
+
+PLACES = ("noisy", "fresh", "centre")
+DEPARTURE = 2.0
+_RESOLVED = 0.7  # largest error of log t that is still told: a factor of two
+_ENTRIES = 1 << 25  # Jacobian entries held at once
+_DOUBLE = 1 << 26  # entries of X up to which products are made in float64 too
+
+
+def spectrum(
+    subject: Subject,
+    t: Any,
+    *,
+    probes: int = 24,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    r"""Spectra of -tJ, latent dimensions and posterior variances of every score at every kind of point.
+
+    Parameters
+    ----------
+    subject : Subject; t : (T,) increasing numbers > 0, squared data units
+    probes : int >= 2, points of each kind: *noisy*, training points with noise of variance t; *fresh*, points kept back,
+        without noise; *centre*, the data's mean (one point, so no error)
+    seed : of the noise and of which points are used; device : torch device
+    progress : callable (done, total)
+
+    Returns
+    -------
+    xarray.Dataset over score (empirical, half, gaussian; exact for synthetic data, network), place, t, direction and group:
+    `eigenvalue`, sorted; `variance`, posterior variance over t, mean of a group; `gap`, `inflection`: latent dimension;
+    `kept`: eigenvalues below 1/2, directions along which the data outweigh the noise; `participation`. Each with
+    `_error` over probes. `single_variance` are single probes' values, for errors of what is read off the curves.
+
+    The failure that looks normal: where the data are far from Gaussian the Gaussian control keeps other directions than the
+    population does; `half` says whether the difference moves with the number of training points.
+    """
+    t = np.atleast_1d(positive("t", t))
+    probes = integer("--probes", probes, minimum=2)
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(subject.P)
+    half = rows[: max(2, subject.P // 2)]
+    measured: dict[str, ScoreFunction] = {
+        "empirical": _empirical(subject.X, device),
+        "half": _empirical(subject.X[half], device),
+        **subject.networks,
+    }
+    own = subject.X[rows[: min(probes, len(half))]].to(device)
+    noise = torch.from_numpy(rng.standard_normal(tuple(own.shape))).to(device)
+    fresh = subject.fresh[:probes].to(device)
+    centre = torch.zeros(1, subject.N, dtype=torch.float64, device=device)
+    diagonal = {"gaussian": subject.variances} | ({} if subject.exact is None else {"exact": subject.exact})
+    found: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
+    for k, level in enumerate(map(float, t)):
+        places = {"noisy": own + math.sqrt(level) * noise, "fresh": fresh, "centre": centre}
+        for place, x in places.items():
+            for name, face in measured.items():
+                found.setdefault((name, place), []).append(_seen(face, x, level, subject))
+            for name, r in diagonal.items():
+                found.setdefault((name, place), []).append(_diagonal(r, level, subject))
+        if progress:
+            progress(k + 1, len(t))
+    return _labelled(subject, t, [*measured, *diagonal], found, len(own), seed)
+
+
+def _empirical(X: torch.Tensor, device: str) -> Empirical:
+    return Empirical(EmpiricalScore(X, device=device, dtype="float64" if X.numel() <= _DOUBLE else "float32"))
+
+
+def _seen(face: ScoreFunction, x: torch.Tensor, t: float, subject: Subject) -> dict[str, np.ndarray]:
+    parts = [jacobian_spectrum(face, part, t)[:2] for part in x.split(max(1, _ENTRIES // subject.N**2))]
+    values, along = (np.concatenate(both) for both in zip(*parts, strict=True))
+    known = getattr(face, "participation", None)
+    participation = known(x, t).cpu().numpy() if known else np.full(len(x), np.nan)
+    return _read(values, along, participation, subject)
+
+
+def _diagonal(variances: np.ndarray, t: float, subject: Subject) -> dict[str, np.ndarray]:
+    """The linear score of a Gaussian: -tJ is its value at (1, ..., 1), the same at every point."""
+    along = (-t * GaussianScore(variances).score(torch.ones(1, subject.N, dtype=torch.float64), t)).numpy()
+    return _read(-np.sort(-along, axis=1), along, np.full(1, np.nan), subject)
+
+
+def _read(values: np.ndarray, along: np.ndarray, participation: np.ndarray, subject: Subject) -> dict[str, np.ndarray]:
+    gap = largest_gap_dimension(values).astype(float)
+    flat = np.ptp(values, axis=1) < 0.1  # all noise or all data: no step to find
+    bent = inflection_dimension(values) if subject.N > 5 else np.full(len(values), np.nan)
+    return {
+        "eigenvalue": values,
+        "variance": np.stack([1 - along[:, block].mean(axis=1) for block in subject.groups.values()], axis=1),
+        "gap": gap,
+        "inflection": np.where(flat, gap, bent),
+        "kept": (values < 0.5).sum(axis=1).astype(float),
+        "participation": participation,
+    }
+
+
+_UNITS = {
+    "eigenvalue": "1, of -tJ, sorted",
+    "variance": "t, posterior variance per direction",
+    "gap": "directions",
+    "inflection": "directions",
+    "kept": "directions",
+    "participation": "training points",
+}
+
+
+def _labelled(subject, t, scores, found, probes, seed) -> xr.Dataset:
+    extra = {"eigenvalue": ("direction",), "variance": ("group",)}
+    variables: dict[str, Any] = {}
+    for name, units in _UNITS.items():
+        dims = ("score", "place", "t", *extra.get(name, ()))
+        mean, error = [], []
+        for score in scores:
+            for place in PLACES:
+                values = [level[name] for level in found[(score, place)]]
+                mean.append([v.mean(axis=0) for v in values])
+                error.append([_error(v, exact=score in ("gaussian", "exact")) for v in values])
+        shape = (len(scores), len(PLACES), *np.shape(mean[0]))
+        variables[name] = (dims, np.array(mean).reshape(shape), {"units": units})
+        variables[f"{name}_error"] = (dims, np.array(error).reshape(shape), {"units": units})
+    data = xr.Dataset(
+        variables,
+        {"score": scores, "place": list(PLACES), "t": t, "direction": np.arange(1, subject.N + 1)},
+        attrs=provenance(data=subject.name, P=subject.P, N=subject.N, probes=probes, seed=seed),
+    ).assign_coords(group=list(subject.groups))
+    data["t"].attrs["units"] = "squared data units"
+    data["data_variance"] = ("group", [float(subject.variances[b].mean()) for b in subject.groups.values()])
+    alpha = math.log(subject.P) / subject.N
+    for name, time in (("collapse", collapse_time), ("condensation", condensation_time)):
+        data.attrs[f"log_t_{name}"] = float(time(Spectrum(subject.variances), alpha, log=True))
+    fewer = math.log(max(2, subject.P // 2)) / subject.N
+    data.attrs["log_t_collapse_half"] = float(collapse_time(Spectrum(subject.variances), fewer, log=True))
+    for place in ("noisy", "fresh"):
+        single = np.array([level["variance"] for level in found[("empirical", place)]])
+        data[f"single_variance_{place}"] = (("t", f"probe_{place}", "group"), single)
+    return data
+
+
+def _error(values: np.ndarray, *, exact: bool) -> np.ndarray:
+    if exact:
+        return np.zeros(values.shape[1:])
+    if len(values) < 2:
+        return np.full(values.shape[1:], np.nan)
+    return values.std(axis=0, ddof=1) / math.sqrt(len(values))
+
+
+# --- what is read off -------------------------------------------------------------------------------------------------
+
+
+def losses(data: xr.Dataset, place: str) -> dict[str, xr.DataArray]:
+    """Noise t, with its error, at which each group of directions is lost in either meaning; NaN where that is not on the grid.
+
+    departure : coming from large t, the mean of -tJ passes twice the control's (the exact control's where known)
+    half : departure of the score of half of the points, without an error: where it is the same, the data are not Gaussian
+        there; where it is larger, it is the number of points that counts
+    noise : the mean value of -tJ in the group, having been below 0.9 at larger t, is 0.9 again; the control's never is
+    """
+    control = data["variance"].sel(score="exact" if "exact" in data["score"] else "gaussian", place=place)
+    x = np.log(data["t"].values)
+    out: dict[str, list[tuple[float, float]]] = {"departure": [], "half": [], "noise": []}
+    for group in data["group"].values:
+        known = control.sel(group=group).values
+        rows = data[f"single_variance_{place}"].sel(group=group).values.T
+
+        def departed(x, curve, known=known):
+            return _passes(x, (1 - curve) / (1 - known), DEPARTURE)
+
+        def noise(x, curve):
+            return _passes(x, 1 / np.maximum(curve, 1e-300), 1 / (1 - THETA), at_large=True)
+
+        for name, statistic in (("departure", departed), ("noise", noise)):
+            found = jackknife(x, rows, statistic)
+            resolved = math.isfinite(found.value) and found.error < _RESOLVED
+            t = math.exp(found.value) if resolved else math.nan
+            out[name].append((t, t * found.error))
+        fewer = data["variance"].sel(score="half", place=place, group=group).values
+        out["half"].append((math.exp(departed(x, fewer)), math.nan))
+    return {name: xr.DataArray(values, dims=("group", "part")) for name, values in out.items()}
+
+
+def _passes(x: np.ndarray, ratio: np.ndarray, level: float, *, at_large: bool = False) -> float:
+    """Largest t below which `ratio` exceeds `level`. At large t every direction is noise: `at_large` starts below that."""
+    if at_large:
+        inside = np.flatnonzero(ratio < level)
+        if inside.size == 0:
+            return math.nan
+        x, ratio = x[: inside[-1] + 1], ratio[: inside[-1] + 1]
+    return math.nan if ratio[-1] > level or len(x) < 2 else last_crossing(x, ratio, level)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def run(
+    data: str | os.PathLike | None,
+    out: Path,
+    *,
+    subspaces: str | None = None,
+    P: int | None = None,
+    model: str | os.PathLike | None = None,
+    sigmas: Sequence[float] | None = None,
+    points: int = 25,
+    probes: int = 24,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> list[tuple[xr.Dataset, list[Path]]]:
+    """Measure, write figure (`out`), .nc and .csv (all but single eigenvalues) beside it; one result a network with `model`.
+
+    Raises
+    ------
+    DomainError : more than one source of data, options that do not go with it, bad ranges, unreadable data, unwritable `out`
+    """
+    from validation.figures import save
+    from validation.spectrum_figure import figure
+
+    if out.suffix not in (".png", ".pdf", ".svg"):
+        raise DomainError("--out", str(out), "a file name that ends in .png, .pdf or .svg")
+    given = [
+        name for name, value in (("DATA", data), ("--subspaces", subspaces), ("--model", model)) if value is not None
+    ]
+    if len(given) > 1:
+        raise DomainError(given[1], str(subspaces if given[1] == "--subspaces" else model), f"left out with {given[0]}")
+    if P is not None and subspaces is None:
+        raise DomainError("-P", P, "left out without --subspaces", "Use --limit to take fewer samples of a data set")
+    if options and given[-1:] in (["--subspaces"], ["--model"]):
+        name = next(iter(options))
+        raise DomainError("--" + name.replace("_", "-"), options[name], f"left out with {given[-1]}")
+    if sigmas is not None and len(sigmas) != 2:
+        raise DomainError("--sigma", str(sigmas), "two numbers low,high with 0 < low < high")
+    writable(out, argument="--out")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DomainError("--device", device, "a torch device that is present here") from error
+    if model is not None:
+        subjects = list(from_model(model, device=device))
+    elif subspaces is not None:
+        subjects = [from_subspaces(subspaces, 1000 if P is None else P, seed=seed)]
+    else:
+        subjects = [from_data(data, seed=seed, **options)]
+    grids = [noise_levels(subject, points, sigmas) for subject in subjects]
+    results = []
+    for k, (subject, t) in enumerate(zip(subjects, grids, strict=True)):
+
+        def told(done: int, total: int, before: int = k * points) -> None:
+            if progress:
+                progress(before + done, total * len(subjects))
+
+        result = spectrum(subject, t, probes=probes, seed=seed, device=device, progress=told)
+        path = out if len(subjects) == 1 else out.with_name(f"{out.stem}-P{subject.P}{out.suffix}")
+        save(figure(result), path)
+        numbers = save_dataset(result, path.with_suffix(".nc"))
+        single = [name for name in result.data_vars if {"direction", "group"} & set(result[name].dims)]
+        summary = save_dataset(result.drop_vars(single).drop_dims(["direction", "group"]), path.with_suffix(".csv"))
+        results.append((result, [path, numbers, summary]))
+    return results

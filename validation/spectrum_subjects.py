@@ -1,0 +1,159 @@
+"""Whose score `geomem spectrum` looks at: a data set, a synthetic manifold or a checkpoint, in the axes of its covariance."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from numerics.domain import DomainError, integer, positive
+from theory import Spectrum, condensation_time, onset_time
+from validation.data import load
+from validation.measurement import split
+from validation.score_functions import ScoreFunction
+from validation.subspace_probes import BlockData
+
+__all__ = ["Subject", "from_data", "from_model", "from_subspaces", "noise_levels"]
+
+_FRESH = 1000  # points kept back, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Whose score is looked at: points in the axes of their covariance, centred.
+
+    X : (P, N) training points, fresh : (Q, N) points kept back, both float64
+    variances : (N,) of the training points along the axes, decreasing for data
+    exact : (N,) the population's variances where they are known
+    groups : name -> directions that are reported together
+    networks : name -> score in these axes
+    """
+
+    name: str
+    X: torch.Tensor
+    fresh: torch.Tensor
+    variances: np.ndarray
+    groups: Mapping[str, slice]
+    exact: np.ndarray | None = None
+    networks: Mapping[str, ScoreFunction] = field(default_factory=dict)
+
+    @property
+    def P(self) -> int:
+        return len(self.X)
+
+    @property
+    def N(self) -> int:
+        return self.X.shape[1]
+
+
+class _Turned:
+    """A score seen in other axes: points z with x = mean + axes z."""
+
+    def __init__(self, inner: ScoreFunction, mean: torch.Tensor, axes: torch.Tensor):
+        self.inner, self.mean, self.axes = inner, mean, axes
+
+    def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return self.inner.score(self.mean + x @ self.axes.T, t) @ self.axes
+
+    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return self.axes.T @ self.inner.jacobian(self.mean + x @ self.axes.T, t) @ self.axes
+
+
+def from_data(data: str | os.PathLike | None, *, seed: int = 0, **options: Any) -> Subject:
+    """A data set, as `validation.data.load` reads it (None: scikit-learn's digits); a part is kept back as fresh points."""
+    dataset = load(data, seed=seed, **options)
+    train, fresh = split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH)
+    return _principal(dataset.name, *(torch.from_numpy(np.array(part, dtype=np.float64)) for part in (train, fresh)))
+
+
+def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
+    """Gaussian data on orthogonal subspaces, told as dimension:variance pairs.
+
+    >>> subject = from_subspaces("2:1.0,3:0.01", P=10)
+    >>> subject.N, list(subject.groups)
+    (5, ['d = 2, variance 1', 'd = 3, variance 0.01'])
+
+    Raises
+    ------
+    DomainError : text that is not such a list, dimensions below 1, negative variances, no variance above 0, P below 4
+    """
+    P, allowed = (
+        integer("-P", P, minimum=4),
+        "dimension:variance pairs separated by commas, as in 5:1.0,5:0.09,20:0.0001",
+    )
+    try:
+        pairs = [(float(d), float(s)) for d, s in (part.split(":") for part in text.split(","))]
+    except ValueError as error:
+        raise DomainError("--subspaces", text, allowed) from error
+    if not all(d >= 1 and d == int(d) and 0 <= s < math.inf for d, s in pairs) or not max(s for _, s in pairs) > 0:
+        raise DomainError("--subspaces", text, f"{allowed}; dimensions >= 1, variances >= 0, one of them > 0")
+    pairs.sort(key=lambda pair: -pair[1])
+    data = BlockData(tuple(int(d) for d, _ in pairs), tuple(s for _, s in pairs))
+    if data.N < 2:
+        raise DomainError("--subspaces", text, "at least two dimensions in all")
+    X, fresh = data.sample(P, (seed, 0)), data.sample(min(_FRESH, P), (seed, 1))
+    names = [
+        f"d = {block.stop - block.start}, variance {s:g}" for block, (_, s) in zip(data.blocks, pairs, strict=True)
+    ]
+    groups: dict[str, slice] = {}
+    for name, block in zip(names, data.blocks, strict=True):
+        groups[name if name not in groups else f"{name} (from {block.start + 1})"] = block
+    sampled = X.var(dim=0).numpy()
+    return Subject(f"subspaces {text}", X, fresh, sampled, groups, exact=data.spectrum)
+
+
+def from_model(path: str | os.PathLike, *, device: str = "cpu") -> Iterator[Subject]:
+    """Every network of a checkpoint of `geomem train`, on the data it was trained on."""
+    from validation.training.command import members
+
+    for P, face, X, fresh, _ in members(path, device=device, dtype=torch.float64):
+        if len(fresh) < 2:
+            raise DomainError("--model", str(path), "trained on data of which at least 2 points were kept back")
+        yield _principal(f"network of P = {P}", X.cpu(), fresh.cpu(), network=face, device=device)
+
+
+def _principal(
+    name: str, X: torch.Tensor, fresh: torch.Tensor, network: ScoreFunction | None = None, device: str = "cpu"
+) -> Subject:
+    """The same points in the axes of the training points' covariance, largest variance first."""
+    if X.shape[1] < 2:
+        raise DomainError("DATA", f"{X.shape[1]} number a sample", "at least 2: a spectrum needs directions")
+    mean = X.mean(dim=0)
+    X = X - mean
+    values, axes = torch.linalg.eigh(X.T @ X / (len(X) - 1))
+    values, axes = values.flip(0).clamp_min(0).numpy(), axes.flip(1)
+    values[values < 1e-12 * values[0]] = 0.0
+    networks = {} if network is None else {"network": _Turned(network, mean.to(device), axes.to(device))}
+    groups = _octaves(int((values > 0).sum()))
+    return Subject(name, X @ axes, (fresh - mean) @ axes, values, groups, networks=networks)
+
+
+def _octaves(count: int) -> dict[str, slice]:
+    """Principal directions 1-2, 3-4, 5-8, 9-16, ..."""
+    edges = [0, 2]
+    while edges[-1] < count:
+        edges.append(2 * edges[-1])
+    ends = [min(e, count) for e in edges]
+    pairs = [(a, b) for a, b in pairwise(ends) if b > a]
+    return {f"principal {a + 1}" + (f"-{b}" if b > a + 1 else ""): slice(a, b) for a, b in pairs}
+
+
+def noise_levels(subject: Subject, points: int, sigmas: Sequence[float] | None = None) -> np.ndarray:
+    """Noise variances t from well below condensation to where the data are a blur; or between two given sigmas."""
+    points = integer("--points", points, minimum=4)
+    if sigmas is not None:
+        low, high = map(float, positive("--sigma", sigmas))
+        if not low < high:
+            raise DomainError("--sigma", f"{low:g},{high:g}", "two numbers low,high with 0 < low < high")
+        return np.geomspace(low**2, high**2, points)
+    model, top = Spectrum(subject.variances), float(subject.variances.max())
+    alpha = math.log(subject.P) / subject.N
+    low = max(float(condensation_time(model, alpha, log=True)) - math.log(100), math.log(1e-9 * top))
+    high = max(float(onset_time(model, alpha, log=True)), math.log(top)) + math.log(4)
+    return np.exp(np.linspace(low, high, points))

@@ -26,7 +26,7 @@ _KINDS = {  # score -> words, line
     "half": ("empirical, half of the points", ":"),
     "gaussian": ("Gaussian control", "--"),
     "exact": ("exact score", "-."),
-    "network": ("network", (0, (1, 1))),
+    "network": ("network", (0, (5, 1, 1, 1, 1, 1))),
 }
 
 
@@ -42,10 +42,11 @@ def figure(data: xr.Dataset) -> Figure:
         _dimensions(axes[1][0], data)
         _groups(axes[1][1], data)
         _participation(axes[1][2], data)
+        below = 0.62 if "network" in data["score"] else 0.7  # the legend of the dimensions
         for axis in axes[1]:
             axis.set_xscale("log")
             axis.set_xlabel(_T)
-            _times(axis, data, 0.86 if axis is axes[1][1] else 0.7)
+            _times(axis, data, 0.86 if axis is axes[1][1] else below)
         page.suptitle(f"{data.attrs['data']}: P = {data.attrs['P']}, N = {data.attrs['N']}", fontsize=11)
     return page
 
@@ -106,7 +107,9 @@ def _dimensions(axis: Any, data: xr.Dataset) -> None:
     axis.plot(t, at["kept"], color="black", ls="--", lw=1.2, label=_KINDS[_control(data)][0])
     axis.set_ylabel(r"directions with $-tJ$ below 1/2")
     axis.set_title("directions kept: the data outweigh the noise")
-    axis.set_ylim(top=1.5 * float(data["kept"].max()) + 1)  # room for the legend
+    axis.set_ylim(
+        top=(1.75 if "network" in data["score"] else 1.5) * float(data["kept"].max()) + 1
+    )  # room for the legend
     axis.legend(fontsize=6.5, loc="upper right")
 
 

@@ -112,10 +112,10 @@ def from_model(path: str | os.PathLike, *, device: str = "cpu") -> Iterator[Subj
     """Every network of a checkpoint of `geomem train`, on the data it was trained on."""
     from validation.training.command import members
 
-    for P, face, X, fresh, _ in members(path, device=device, dtype=torch.float64):
+    for _, face, X, fresh, _ in members(path, device=device, dtype=torch.float64):
         if len(fresh) < 2:
             raise DomainError("--model", str(path), "trained on data of which at least 2 points were kept back")
-        yield _principal(f"network of P = {P}", X.cpu(), fresh.cpu(), network=face, device=device)
+        yield _principal(f"network of {os.path.basename(path)}", X.cpu(), fresh.cpu(), network=face, device=device)
 
 
 def _principal(

@@ -185,10 +185,10 @@ def _error(values: np.ndarray, *, exact: bool) -> np.ndarray:
 def losses(data: xr.Dataset, place: str) -> dict[str, xr.DataArray]:
     """Noise t, with its error, at which each group of directions is lost in either meaning; NaN where that is not on the grid.
 
-    departure : coming from large t, the mean of -tJ passes twice the control's (the exact control's where known)
-    half : departure of the score of half of the points, without an error: where it is the same, the data are not Gaussian
-        there; where it is larger, it is the number of points that counts
-    noise : the mean value of -tJ in the group, having been below 0.9 at larger t, is 0.9 again; the control's never is
+    - departure: coming from large t, the mean of -tJ passes twice the control's (the exact control's where known);
+    - half: departure of the score of half of the points, without an error; where it is the same, the data are not Gaussian
+      there, where it is larger, it is the number of points that counts;
+    - noise: the mean value of -tJ in the group, having been below 0.9 at larger t, is 0.9 again; the control's never is
     """
     control = data["variance"].sel(score="exact" if "exact" in data["score"] else "gaussian", place=place)
     x = np.log(data["t"].values)

@@ -17,7 +17,7 @@ __all__ = ["ModelScore", "NetworkScore"]
 
 
 class _Flat(AutogradScore):
-    """Points (B, N) in float64 outside, (B, *shape) in the module's own type inside; the Jacobian by forward mode."""
+    """Points (B, N) in float64 outside, (B,) + shape in the module's own type inside; the Jacobian by forward mode."""
 
     def __init__(self, module: Any, shape: Sequence[int] | None, chunk: int):
         if not callable(module):
@@ -71,7 +71,7 @@ class ModelScore(_Flat):
 
     Parameters
     ----------
-    model : torch module or callable (y (B, *shape), level (B,)) -> (B, *shape)
+    model : torch module or callable (y (B,) + shape, level (B,)) -> (B,) + shape
     predicts : "noise", "x0", "v" or "score", see `validation.networks.conventions`
     convention : how y relates to x: "ve" and "edm", y = x; "vp" and "ddpm", y = x/sqrt(1+t)
     condition : what the model is told of the noise: "t", "sigma", "c_noise" (log(sigma)/4), "ou" (tau), "alpha_bar",

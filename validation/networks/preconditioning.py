@@ -74,11 +74,11 @@ class Denoiser(nn.Module):
 
     Parameters
     ----------
-    backbone : module (z (M, B, *shape), c_noise (M, B)) -> (M, B, *shape), treating members and points one by one
+    backbone : module (z (M, B) + shape, c_noise (M, B)) -> (M, B) + shape, treating members and points one by one
     shape : of one point, e.g. (30,) or (1, 14, 14)
     scales : M times `Scale`, one a member
 
-    Calls take x of shape (M, B, *shape), or (B, *shape) where M = 1, and t > 0: a number, or one an element, (M, B) or (B,).
+    Calls take x of shape (M, B) + shape, or (B,) + shape where M = 1, and t > 0: a number, or one an element, (M, B) or (B,).
 
     Raises
     ------
@@ -124,7 +124,7 @@ class Denoiser(nn.Module):
         return back(slope * F - self._wide(c.into.square()) * z)
 
     def residual(self, clean: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        r"""(D(clean + sigma noise) - clean)/c_out, (M, B, *shape): its square is EDM's weighted loss, of order 1 at every sigma.
+        r"""(D(clean + sigma noise) - clean)/c_out, (M, B) + shape: its square is EDM's weighted loss, of order 1 at every sigma.
 
         With z = clean - m it is :math:`F-\bigl(\sigma z-s^2\omega\bigr)/(s\sqrt{t+s^2})`, again free of cancellation.
         """

@@ -49,7 +49,7 @@ class Trainer:
 
     Parameters
     ----------
-    data : M data sets (P_m, *shape), or one
+    data : M data sets (P_m,) + shape, or one
     network : record of `validation.networks.build`, e.g. {"kind": "mlp", "width": 128, "blocks": 3}
     config : TrainingConfig; seeds : M integers, of initial weights and batches (default 0, 1, ...)
     device : torch device; path : checkpoint file (.safetensors), written every minute, at the end and on Ctrl-C; resumed from

@@ -63,7 +63,7 @@ def test_erf_forms_against_mpmath_quadrature(name, x, omega, V, t):
         log_i, mean, variance, square = (float(v) for v in inner(name, x, omega, V, 1 / mpmath.mpf(t)))
     f = mean / np.sqrt(V)
     expected = [log_i, f * f, (variance - 1) / V, square, 1.0]
-    np.testing.assert_allclose(got[[0, 1, 2, 4, 6]], expected, rtol=2e-11, atol=1e-14)
+    np.testing.assert_allclose(got[[0, 1, 2, 4, 6]], expected, rtol=2e-12, atol=1e-14)
 
 
 def test_the_teachers_derivative_is_that_of_f():

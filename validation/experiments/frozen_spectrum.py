@@ -19,9 +19,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from numerics.domain import DomainError
 from theory import Subspaces, condensation_time
 from theory.subspaces import finite_size_beta, frozen_eigenvalue
+from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult, Row, provenance, save
 from validation.extrapolation import Form, extrapolate
 from validation.prediction import Prediction, judge
@@ -109,9 +109,7 @@ def run(
     ------
     DomainError : unknown preset, unwritable `out`
     """
-    if isinstance(preset, str) and preset not in PRESETS:
-        raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
-    preset = PRESETS[preset] if isinstance(preset, str) else preset
+    preset = chosen(preset, PRESETS)
     started = time.perf_counter()
     jobs = [(case, N) for case in cases for N in case.sizes[: preset.sizes]]
     total, done = sum(preset.replicas(case.patterns(N)) for case, N in jobs), 0

@@ -29,6 +29,7 @@ from theory import LinearManifold, collapse_time, condensation_time, generalizat
 from theory.drift import finite_size_value
 from validation.data import load
 from validation.empirical_score import EmpiricalScore
+from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult, Row, provenance, save
 from validation.extrapolation import Estimate, Form, crossing, extrapolate, jackknife, minimum
 from validation.measurement import measure, split
@@ -127,9 +128,7 @@ def run(
 
     Source: [AALMV25], [BM24].
     """
-    if isinstance(preset, str) and preset not in PRESETS:
-        raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
-    preset = PRESETS[preset] if isinstance(preset, str) else preset
+    preset = chosen(preset, PRESETS)
     folder, started = None if out is None else Path(out), time.perf_counter()
     paths = [None, *([data] if isinstance(data, (str, os.PathLike)) else data)]
     sets = [load(path, seed=seed) for path in paths]

@@ -21,6 +21,7 @@ import xarray as xr
 from numerics.domain import DomainError
 from theory import LinearManifold, basin_radius, collapse_time, generalization_time, onset_time
 from theory.drift import finite_size_value
+from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult, Row, provenance, save
 from validation.extrapolation import TERMS, Estimate, Form, crossing, extrapolate, jackknife, minimum
 from validation.montecarlo import Basin, Grids, Measurement, simulate
@@ -159,9 +160,7 @@ def run(
     DomainError
         Unknown preset, unwritable `out`, or a checkpoint of another run in it.
     """
-    if isinstance(preset, str) and preset not in PRESETS:
-        raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
-    preset = PRESETS[preset] if isinstance(preset, str) else preset
+    preset = chosen(preset, PRESETS)
     folder = None if out is None else Path(out)
     cases = study.cases if cases is None else cases
     workers = min(2, os.cpu_count() or 1) if workers is None else workers

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from numerics.domain import DomainError
 from numerics.store import atomic
 from theory.subspaces import predicted_singular_values, subspace_collapse_times
 from validation.empirical_score import EmpiricalScore
+from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult, provenance, save, save_figure
 from validation.samplers import generator
 from validation.score_functions import Empirical
@@ -138,9 +138,7 @@ def run(
     ------
     DomainError : unknown preset, unwritable `out`
     """
-    if isinstance(preset, str) and preset not in PRESETS:
-        raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
-    preset = PRESETS[preset] if isinstance(preset, str) else preset
+    preset = chosen(preset, PRESETS)
     started = time.perf_counter()
     jobs = [
         (case, normalised, P)

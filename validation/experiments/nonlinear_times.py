@@ -9,6 +9,7 @@ from __future__ import annotations
 from theory import HiddenManifold
 from validation.experiments import linear_times
 from validation.experiments.linear_times import Case, Preset, Study, figure
+from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult
 from validation.extrapolation import Form
 
@@ -38,5 +39,5 @@ PRESETS = {"quick": Preset("quick", 5, 1.5e6, 1.5e8), "full": Preset("full", 6, 
 
 def run(preset="quick", seed=0, progress=None, out=None, device="cpu", **options) -> ExperimentResult:
     """As `validation.experiments.linear_times.run`, for the cases of this study."""
-    preset = PRESETS.get(preset, preset) if isinstance(preset, str) else preset
+    preset = chosen(preset, PRESETS)
     return linear_times.run(preset, seed, progress, out, device, study=NONLINEAR, **options)

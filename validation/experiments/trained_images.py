@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 
 from numerics.domain import DomainError, integer
+from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult, Row, provenance, save
 from validation.image_probes import WINDOW, average_pool, measure_images
 from validation.networks import NetworkScore
@@ -132,11 +133,7 @@ def run(
     against the Gaussian with the covariance of all images, which knows less than their true law: "generalising" is at least
     that good, not ideal. With fewer than 4 N images there is no such reference: the labels are memorising and unconverged.
     """
-    if isinstance(preset, str) and preset not in PRESETS:
-        raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
-    if preset == "full" and str(device).startswith("cuda"):
-        preset = "full on cuda"
-    preset = PRESETS[preset] if isinstance(preset, str) else preset
+    preset = chosen(preset, PRESETS, str(device))
     started = time.perf_counter()
     options = {"limit": limit, "image_size": image_size, "key": key}
     source = {"data": "digits" if data is None else os.fspath(data), "seed": seed}

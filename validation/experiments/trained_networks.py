@@ -19,10 +19,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from numerics.domain import DomainError
 from theory.subspaces import frozen_eigenvalue, predicted_singular_values, subspace_collapse_times
 from validation.empirical_score import EmpiricalScore
 from validation.experiments.losing_dimensions import CASES, NAMES, Case
+from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult, Row, provenance, save, save_figure
 from validation.network_probes import Departures, replica_error
 from validation.networks import NetworkScore
@@ -127,11 +127,7 @@ def run(
     ------
     DomainError : unknown preset, unwritable `out`
     """
-    if isinstance(preset, str) and preset not in PRESETS:
-        raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
-    if preset == "full" and str(device).startswith("cuda"):
-        preset = "full on cuda"
-    preset = PRESETS[preset] if isinstance(preset, str) else preset
+    preset = chosen(preset, PRESETS, str(device))
     started = time.perf_counter()
     rows, parts = [], []
     for number, case in enumerate(preset.cases):

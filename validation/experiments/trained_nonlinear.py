@@ -17,9 +17,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from numerics.domain import DomainError
 from theory import HiddenManifold
 from validation.empirical_score import EmpiricalScore
+from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult, Row, provenance, save, save_figure
 from validation.network_probes import replica_error
 from validation.networks import NetworkScore
@@ -125,11 +125,7 @@ def run(
     ------
     DomainError : unknown preset, unwritable `out`
     """
-    if isinstance(preset, str) and preset not in PRESETS:
-        raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
-    if preset == "full" and str(device).startswith("cuda"):
-        preset = "full on cuda"
-    preset = PRESETS[preset] if isinstance(preset, str) else preset
+    preset = chosen(preset, PRESETS, str(device))
     started = time.perf_counter()
     jobs = [(a, P, r) for a in preset.activations for P in preset.sizes for r in range(preset.replicas)]
     samplers = {

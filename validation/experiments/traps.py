@@ -17,9 +17,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from numerics.domain import DomainError
 from theory import LinearManifold, collapse_time, critical_alpha, onset_time
 from theory.drift import finite_size_value
+from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult, Row, provenance, save
 from validation.extrapolation import Estimate, Form, crossing, extrapolate, jackknife
 from validation.prediction import Prediction, judge
@@ -132,9 +132,7 @@ def run(
 
     Source: [AALMV25], [BBBM24]; the identities and the width are [ours: docs/derivations/trajectories.md].
     """
-    if isinstance(preset, str) and preset not in PRESETS:
-        raise DomainError("preset", preset, f"one of {', '.join(PRESETS)}, or a Preset")
-    preset = PRESETS[preset] if isinstance(preset, str) else preset
+    preset = chosen(preset, PRESETS)
     cases, started = tuple(cases)[: preset.cases], time.perf_counter()
     declared = {case.label: _declare(case, theory) for case in cases}  # before anything is drawn
     jobs = [(case, N, r) for case in cases for N in case.sizes[: preset.sizes] for r in range(preset.replicas)]

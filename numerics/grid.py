@@ -28,6 +28,7 @@ def sweep(
     progress: Callable[[int, int], None] | None = None,
     executor: Executor | None = None,
     block: int | None = None,
+    finish: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Evaluate `row` along the first axis and collect labelled arrays.
 
@@ -48,6 +49,8 @@ def sweep(
     block : int, optional
         `row` takes up to so many values of the first axis at once, as an array, and returns arrays with that axis in front:
         for solvers that are better at many rows together. Rows are still kept one by one.
+    finish : callable, optional
+        What is made of the whole before it is saved and returned, for instance another layout of its axes.
 
     Returns
     -------
@@ -98,6 +101,8 @@ def sweep(
     for name, about in (attributes or {}).items():
         if name in dataset.variables:
             dataset[name].attrs.update(about)
+    if finish is not None:
+        dataset = finish(dataset)
     if out is not None:
         save_dataset(dataset, out)
         rows.clear()

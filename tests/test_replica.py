@@ -416,5 +416,25 @@ def test_activations_side_by_side_scale_with_their_square_and_resume(tmp_path):
         np.testing.assert_allclose(matched[0], matched[1], atol=1e-8, err_msg=name)
     assert both["linear"][1] == pytest.approx(2 * both["linear"][0])
     assert (both["log_shortcut_collapse"] > both["log_t_collapse"]).all()
-    with pytest.raises(DomainError, match="activations"):
-        activation_diagrams([], [0.1], [0.5])
+
+
+def test_activations_side_by_side_are_checked_before_any_work_and_resume(tmp_path):
+    from theory.phase_diagram import activation_diagrams
+
+    seen = []
+    for names, match in (([], "activations"), (["tanh", "thanh"], "activation")):
+        with pytest.raises(DomainError, match=match):
+            activation_diagrams(names, [0.1], [0.5], progress=lambda *done: seen.append(done))
+    assert seen == []
+
+    def stop(done, total):
+        if done == 16:  # one block
+            raise KeyboardInterrupt
+
+    arguments = {"alpha": [0.2], "alpha_D": np.linspace(0.3, 1.0, 9), "kinds": ("collapse",), "out": tmp_path / "a.nc"}
+    with pytest.raises(KeyboardInterrupt):
+        activation_diagrams(["identity", "relu"], progress=stop, **arguments)
+    resumed = activation_diagrams(["identity", "relu"], progress=lambda *done: seen.append(done), **arguments)
+    assert seen[0] == (16, 18)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nc"]
+    assert np.isfinite(resumed["log_t_collapse"]).all()

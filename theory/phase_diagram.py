@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from theory.rem import KINDS
 __all__ = ["activation_diagrams", "phase_diagram"]
 
 _BLOCK = 16  # rows between two savings
+_AXES = {
+    "alpha": {"long_name": "load log P / N", "units": "1"},
+    "alpha_D": {"long_name": "latent over ambient dimension D / N", "units": "1"},
+}
 _UNITS = {"units": "squared data units", "convention": "variance-exploding time t = sigma^2"}
 
 
@@ -56,22 +61,13 @@ def phase_diagram(
     >>> round(float(np.exp(diagram["log_t_collapse"].sel(alpha=0.2, alpha_D=0.5))), 6)
     1.409613
     """
-    for kind in kinds:
-        if kind not in KINDS:
-            raise DomainError("kinds", kind, f"some of {', '.join(KINDS)}")
+    kinds = _known(kinds)
     alpha, alpha_D = (np.atleast_1d(positive(n, v)) for n, v in (("alpha", alpha), ("alpha_D", alpha_D)))
-    about = {
-        "alpha": {"long_name": "load log P / N", "units": "1"},
-        "alpha_D": {"long_name": "latent over ambient dimension D / N", "units": "1"},
-    }
-    for kind in kinds:
-        about[f"log_t_{kind}"] = {"long_name": f"log of the {kind} time", **_UNITS}
-        about[f"status_{kind}"] = {"long_name": "solver status, 0 = OK"}
     name = getattr(family, "__name__", repr(family))
     return sweep(
-        partial(_rows, family, tuple(kinds)),
+        partial(_rows, family, kinds),
         {"alpha_D": alpha_D, "alpha": alpha},
-        attributes=about,
+        attributes=_attributes(kinds),
         provenance=provenance(family=name, kinds=",".join(kinds)),
         out=out,
         progress=progress,
@@ -80,18 +76,39 @@ def phase_diagram(
     )
 
 
+def _known(kinds: Sequence[str]) -> tuple[str, ...]:
+    for kind in kinds:
+        if kind not in KINDS:
+            raise DomainError("kinds", kind, f"some of {', '.join(KINDS)}")
+    return tuple(kinds)
+
+
+def _attributes(kinds: Sequence[str]) -> dict[str, dict[str, str]]:
+    about = dict(_AXES)
+    for kind in kinds:
+        about[f"log_t_{kind}"] = {"long_name": f"log of the {kind} time", **_UNITS}
+        about[f"log_shortcut_{kind}"] = {"long_name": f"log of the {kind} time of the Gaussian shortcut", **_UNITS}
+        about[f"status_{kind}"] = {"long_name": "solver status, 0 = OK"}
+    return about
+
+
 def _rows(
     family: Callable[[float], Any], kinds: tuple[str, ...], alpha_D: np.ndarray, alpha: np.ndarray
 ) -> dict[str, np.ndarray]:
-    models = [family(float(a)) for a in alpha_D]
-    if all(
-        isinstance(m, HiddenManifold) and replace(m, alpha_D=1.0) == replace(models[0], alpha_D=1.0) for m in models
+    return _solved([family(float(a)) for a in alpha_D], kinds, alpha)
+
+
+def _solved(models: Sequence[Any], kinds: tuple[str, ...], alpha: np.ndarray) -> dict[str, np.ndarray]:
+    """The times of every model, neighbours that differ in alpha_D only by one engine: its fixed points come in batches."""
+    found = []
+    for nonlinear, group in groupby(
+        models, lambda m: replace(m, alpha_D=1.0) if isinstance(m, HiddenManifold) else None
     ):
-        # one engine for all: its fixed points are solved in batches
-        joint = np.array([m.alpha_D for m in models])[:, None]
-        found = [_times(engine(replace(models[0], alpha_D=joint)), kinds, alpha[None, :])]
-    else:
-        found = [_times(engine(m), kinds, alpha[None, :]) for m in models]
+        if nonlinear is None:
+            found += [_times(engine(m), kinds, alpha[None, :]) for m in group]
+        else:
+            joint = np.array([m.alpha_D for m in group])[:, None]
+            found.append(_times(engine(replace(nonlinear, alpha_D=joint)), kinds, alpha[None, :]))
     return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
 
@@ -128,7 +145,7 @@ def activation_diagrams(
     alpha, alpha_D : one-dimensional arrays of numbers > 0
     kinds : which times; the shortcut is given for "collapse" and "onset"
     variances, fractions : of the latent directions
-    out : path ending in .nc, optional; each activation's rows are kept beside it until all is done, so it can be resumed
+    out : path ending in .nc, optional; finished rows are kept beside it until all is done, so that it can be resumed
     progress : callable `(done, total)`, in rows of all diagrams
 
     Returns
@@ -143,56 +160,53 @@ def activation_diagrams(
     >>> np.exp(both["log_shortcut_collapse"]).squeeze().round(4).values.tolist()
     [1.4096, 0.5935]
     """
-    import xarray as xr
-
-    from numerics.store import save_dataset
-
     if len(activations) == 0:
         raise DomainError("activations", activations, "at least one activation")
-    alpha_D = np.atleast_1d(positive("alpha_D", alpha_D))
-    parts, linear, variance = [], [], []
-    for i, chosen in enumerate(activations):
-        model = HiddenManifold(1.0, chosen, variances, fractions)
-        family = _Activated(chosen, tuple(variances), None if fractions is None else tuple(fractions))
-        place = None if out is None else Path(out).with_name(f"{Path(out).stem}-{i}.nc")
-        report = progress and partial(_shifted, progress, i * alpha_D.size, len(activations) * alpha_D.size)
-        part = phase_diagram(alpha, alpha_D, family=family, kinds=kinds, out=place, progress=report)
-        shortcuts = [gaussian_equivalent(family(a)) for a in alpha_D]
-        for kind in kinds:
-            if kind in ("collapse", "onset"):
-                with np.errstate(invalid="ignore"):
-                    rows = np.log([s.time(kind, part["alpha"].values) for s in shortcuts])
-                part[f"log_shortcut_{kind}"] = (("alpha_D", "alpha"), rows)
-        parts.append(part)
-        _, kappa, _ = model.s.linear_and_noise(model.field_variance)
-        linear.append(kappa if abs(kappa) > 1e-12 else 0.0)
-        variance.append(model.mean_variance)
+    kinds = _known(kinds)
+    alpha, alpha_D = (np.atleast_1d(positive(n, v)) for n, v in (("alpha", alpha), ("alpha_D", alpha_D)))
+    # all are made, and so checked, before any work
+    models = [HiddenManifold(a, chosen, variances, fractions) for chosen in activations for a in alpha_D.tolist()]
+    firsts = models[:: alpha_D.size]
+    linear = [m.s.linear_and_noise(m.field_variance)[1] for m in firsts]
     names = [str(chosen) for chosen in activations]
-    whole = xr.concat(parts, xr.DataArray(names, dims="activation", name="activation"), combine_attrs="drop_conflicts")
-    about = {"long_name": "data variance per dimension", "units": "squared data units"}
-    whole = whole.assign_coords(
-        variance=("activation", variance, about),
-        linear=("activation", linear, {"long_name": "linear coefficient kappa_1", "units": "1"}),
+
+    def rows(index: np.ndarray, alpha: np.ndarray) -> dict[str, np.ndarray]:
+        here = [models[int(i)] for i in index]
+        shortcuts = [gaussian_equivalent(m) for m in here]
+        drawn = [kind for kind in kinds if kind in ("collapse", "onset")]
+        beside = {f"log_shortcut_{k}": np.log([s.time(k, alpha) for s in shortcuts]) for k in drawn}
+        return _solved(here, kinds, alpha) | beside
+
+    def finish(whole: Any) -> Any:
+        shape = (len(names), alpha_D.size, alpha.size)
+        dims = ("activation", "alpha_D", "alpha")
+        stacked = {n: (dims, v.values.reshape(shape), v.attrs) for n, v in whole.data_vars.items()}
+        coordinates = {
+            "activation": names,
+            "alpha_D": ("alpha_D", alpha_D, _AXES["alpha_D"]),
+            "alpha": ("alpha", alpha, _AXES["alpha"]),
+            "variance": (
+                "activation",
+                [m.mean_variance for m in firsts],
+                {"long_name": "data variance per dimension", "units": "squared data units"},
+            ),
+            "linear": (
+                "activation",
+                [kappa if abs(kappa) > 1e-12 else 0.0 for kappa in linear],
+                {"long_name": "linear coefficient kappa_1", "units": "1"},
+            ),
+        }
+        return type(whole)(stacked, coordinates, whole.attrs)
+
+    told = {"activations": ",".join(names), "alpha_D": alpha_D.tolist(), "kinds": ",".join(kinds)}
+    told |= {"variances": list(models[0].variances), "fractions": list(models[0].fractions)}
+    return sweep(
+        rows,
+        {"model": np.arange(len(models)), "alpha": alpha},
+        attributes=_attributes(kinds),
+        provenance=provenance(**told),
+        out=out,
+        progress=progress,
+        block=_BLOCK,
+        finish=finish,
     )
-    if out is not None:
-        save_dataset(whole, out)
-        for i in range(len(activations)):
-            Path(out).with_name(f"{Path(out).stem}-{i}.nc").unlink(missing_ok=True)
-    return whole
-
-
-class _Activated:
-    """Hidden manifolds of one activation, told apart in a file's provenance."""
-
-    def __init__(self, activation: Any, variances: tuple[float, ...], fractions: tuple[float, ...] | None):
-        self.activation, self.variances, self.fractions = activation, variances, fractions
-
-    def __call__(self, alpha_D: float) -> HiddenManifold:
-        return HiddenManifold(alpha_D, self.activation, self.variances, self.fractions)
-
-    def __repr__(self) -> str:
-        return f"HiddenManifold({self.activation}, {self.variances}, {self.fractions})"
-
-
-def _shifted(progress, offset: int, total: int, done: int, _: int) -> None:
-    progress(offset + done, total)

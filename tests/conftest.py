@@ -1,8 +1,31 @@
 """Shared settings of the test suite."""
 
 import os
+import sys
+from types import SimpleNamespace
 
 import matplotlib
+import pytest
 
 matplotlib.use("Agg")
 os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
+
+
+@pytest.fixture
+def geomem(monkeypatch, capsys, tmp_path):
+    """Run the command in this process, in an empty folder unless told; gives returncode, stdout and stderr."""
+
+    def run(*arguments, cwd=tmp_path):
+        from validation.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["geomem", *map(str, arguments)])
+        monkeypatch.chdir(cwd)
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        out = capsys.readouterr()
+        return SimpleNamespace(returncode=status, stdout=out.out, stderr=out.err)
+
+    return run

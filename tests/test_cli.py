@@ -3,31 +3,9 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from validation.cli import main
-
-
-@pytest.fixture
-def geomem(monkeypatch, capsys):
-    """Run the command in this process; returns (status, stdout, stderr)."""
-
-    def run(*arguments, cwd=None):
-        monkeypatch.setattr(sys, "argv", ["geomem", *map(str, arguments)])
-        if cwd is not None:
-            monkeypatch.chdir(cwd)
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        out = capsys.readouterr()
-        return SimpleNamespace(returncode=status, stdout=out.out, stderr=out.err)
-
-    return run
 
 
 def test_the_installed_command_ends_without_a_traceback():

@@ -1,36 +1,15 @@
 """`geomem spectrum`: end to end on small data, against the isotropic closed form, and its bad inputs."""
 
 import math
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from numerics.domain import DomainError
 from numerics.store import load_dataset
-from validation.cli import main
 from validation.spectrum_command import losses, run, spectrum
 from validation.spectrum_figure import reading, tables
 from validation.spectrum_subjects import from_data, from_subspaces, noise_levels
-
-
-@pytest.fixture
-def geomem(monkeypatch, capsys, tmp_path):
-    """Run the command in this process, in an empty folder."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["geomem", *map(str, arguments)])
-        monkeypatch.chdir(tmp_path)
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        out = capsys.readouterr()
-        return SimpleNamespace(returncode=status, stdout=out.out, stderr=out.err)
-
-    return call
 
 
 def test_command_end_to_end_on_a_file(geomem, tmp_path):

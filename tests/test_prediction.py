@@ -15,7 +15,8 @@ from scipy.stats import kstest
 
 from numerics.domain import DomainError
 from theory import Isotropic, LinearManifold, Spectrum, basin_radius, collapse_time, generalization_time, onset_time
-from theory.drift import DRIFTS, Moments, finite_size_value
+from theory.drift import DRIFTS, finite_size_value
+from theory.drift_cumulants import Moments
 from theory.finite_size import true_point_weight
 from theory.hidden import HiddenManifold
 from validation.experiments import linear_times

@@ -1,17 +1,17 @@
 """Do the times of the replica theory hold on nonlinear hidden manifolds? The experiment of `linear_times`, for tanh and relu.
 
-No theory of the finite-N drift exists for these models, so that the whole drift is fitted: two powers of 1/N where the
-weight of one point is weighed against all others, and log N/N with 1/N for the optimum, which is an extreme value.
+The drift with N is that of the replicated action (docs/derivations/replica_drift.md), declared as for linear manifolds; the
+same orders are left free.
 """
 
 from __future__ import annotations
 
 from theory import HiddenManifold
+from theory.drift import finite_size_value
 from validation.experiments import linear_times
-from validation.experiments.linear_times import Case, Preset, Study, figure
+from validation.experiments.linear_times import FORMS, Case, Preset, Study, figure
 from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult
-from validation.extrapolation import Form
 
 __all__ = ["CASES", "NONLINEAR", "PRESETS", "figure", "run"]
 
@@ -26,13 +26,8 @@ NONLINEAR = Study(
     "The collapse, onset and generalization times and the basin radius of the replica theory are the large-N limits of what "
     "the empirical score of a nonlinear hidden manifold does.",
     CASES,
-    {
-        "collapse": Form(("1/N", "1/N^2")),
-        "onset": Form(("1/N", "1/N^2")),
-        "basin": Form(("1/N", "1/N^2")),
-        "generalization": Form(("1/N", "log N/N")),
-    },
-    None,
+    FORMS,
+    finite_size_value,
 )
 PRESETS = {"quick": Preset("quick", 5, 1.5e6, 1.5e8), "full": Preset("full", 6, 1.2e7, 4e9)}
 

@@ -1,0 +1,102 @@
+"""Fluctuations of log M_x on nonlinear manifolds: against the Gaussian theory, against each other, and what they lead to."""
+
+import numpy as np
+import pytest
+
+from numerics.domain import DomainError
+from theory import HiddenManifold, LinearManifold, collapse_time
+from theory.drift import DRIFTS, finite_size_value
+from theory.drift_cumulants import Cumulants, cumulants
+from theory.replica_fluctuations import Fluctuations
+from theory.replica_loop import rs_inverse, rs_log_det
+
+# finite differences in the number of replicas (skew, loop) and in beta (the other two): relative errors measured 2e-4 and 1e-5
+TOLERANCE = {"skew": 5e-4, "loop": 5e-4, "covariance": 3e-5, "gap_variance": 3e-5}
+
+
+def computed(model, t, eps):
+    """Cumulants at this very t, without interpolation."""
+    from theory.drift_cumulants import _Nonlinear
+
+    return _Nonlinear(model)._evaluate(1 / t, eps)
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("variances", [(1.0,), (1.0, 0.3)])
+def test_the_identity_has_the_cumulants_of_a_linear_manifold(eps, variances):
+    """Eight numbers from sympy's polynomials in spectral moments, and the Wishart loop, from the replicated action."""
+    t = 0.9
+    exact = cumulants(LinearManifold(0.5, variances=variances), t, eps)
+    found = computed(HiddenManifold(0.5, "identity", variances=variances), t, eps)
+    for name in Cumulants.__dataclass_fields__:
+        expected = float(getattr(exact, name))
+        assert float(getattr(found, name)) == pytest.approx(expected, rel=TOLERANCE.get(name, 1e-6), abs=1e-9), name
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "abs"])
+def test_nishimori_line(activation):
+    """Where the noise is that of the score, gap, covariance, variance of the gap and tilted variance are 0 and one number."""
+    c = computed(HiddenManifold(0.5, activation), 0.5, 1.0)
+    assert c.gap == pytest.approx(0.0, abs=1e-9)
+    assert c.covariance == pytest.approx(c.spread, rel=3e-5)
+    assert c.gap_variance == pytest.approx(c.spread, rel=3e-5)
+    assert c.variance > c.spread  # by Cauchy and Schwarz, covariance^2 < variance * gap variance
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("eps", [0.0, 0.6])
+def test_variance_is_the_second_derivative_of_the_replicated_action(activation, eps):
+    """Two routes: the action at order n_1 n_2 in closed form, and saddles with n = +-0.1 and +-0.2 replicas."""
+    t = 0.8
+    F = Fluctuations(HiddenManifold(0.5, activation, variances=[1.0, 0.4]))
+    at = F.saddle(1 / t, eps * t)
+    phi = {0: 0.0}
+    for side in (-0.1, 0.1):
+        start = at.overlaps
+        for n in (side, 2 * side):
+            phi[round(10 * n)], _, start = F.replicated(n, 1 / t, eps * t, start)
+    second = (-phi[-2] + 16 * phi[-1] - 30 * phi[0] + 16 * phi[1] - phi[2]) / 0.12
+    first = (phi[-2] - 8 * phi[-1] + 8 * phi[1] - phi[2]) / 1.2
+    assert second == pytest.approx(F.variance(at), rel=1e-3)
+    assert first == pytest.approx(at.g + eps / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_replica_symmetric_matrices(n):
+    """Inverse and determinant for whole n, against the matrix itself."""
+    a, b, d, o = 1.1, 0.4, 1.3, 0.5
+    full = np.full((n + 1, n + 1), o)
+    np.fill_diagonal(full, d)
+    full[0, :] = full[:, 0] = b
+    full[0, 0] = a
+    inverse = np.linalg.inv(full)
+    found = rs_inverse((a, b, d, o), n)
+    assert found[:3] == pytest.approx([inverse[0, 0], inverse[0, 1], inverse[1, 1]], rel=1e-12)
+    assert n == 1 or found[3] == pytest.approx(inverse[1, 2], rel=1e-12)
+    assert rs_log_det((a, b, d, o), n) == pytest.approx(np.linalg.slogdet(full)[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", DRIFTS)
+def test_drift_of_the_identity_is_that_of_the_linear_manifold(kind):
+    linear, hidden = LinearManifold(0.5), HiddenManifold(0.5, "identity")
+    t = 2.1 if kind == "basin" else None
+    expected = finite_size_value(kind, linear, 0.2, 40, t=t)
+    assert finite_size_value(kind, hidden, 0.2, 40, t=t) == pytest.approx(expected, rel=2e-5)
+
+
+def test_drift_of_tanh_is_what_was_simulated():
+    """N = 42, full preset of nonlinear_times (seed 0): t_c = 0.63395(66). Without the third cumulant it would be 1.7 % less."""
+    model = HiddenManifold(0.5, "tanh")
+    N = 42
+    P = round(np.exp(0.2 * N)) + 1
+    assert finite_size_value("collapse", model, np.log(P - 1) / N, N) == pytest.approx(0.63395, rel=0.004)
+    assert finite_size_value("collapse", model, 0.2, N) > 1.1 * collapse_time(model, 0.2)
+
+
+def test_bad_input():
+    with pytest.raises(DomainError, match="one alpha_D"):
+        Fluctuations(HiddenManifold([0.3, 0.5], "tanh"))
+    with pytest.raises(DomainError, match="model"):
+        finite_size_value("collapse", HiddenManifold([0.3, 0.5], "tanh"), 0.2, 40)
+    with pytest.raises(DomainError, match="product grid"):
+        Fluctuations(HiddenManifold(0.3, "tanh")).saddle(1e6, 1e-6)

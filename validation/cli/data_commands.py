@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from numerics.domain import DomainError
 from validation.cli.options import Device, FigureFile, ImageSize, Key, Limit, Seed
@@ -42,8 +40,8 @@ def audit(
     if model is not None:
         return _audit_model(model, data, out, probes, device)
     from validation.audit import audit as run
+    from validation.audit_tables import audit_lines, write_audit
     from validation.data import load
-    from validation.report import audit_lines, write_audit
 
     sigmas = numbers_of("--sigma", sigma) if sigma else None
     folder = made_folder(out) if out else None
@@ -133,12 +131,7 @@ def spectrum(
     for result, files in found:
         console.print(f"\n[bold]{result.attrs['data']}[/bold]", highlight=False)
         for item in tables(result):
-            table = Table(title=item.caption, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-            for i, head in enumerate(item.head):
-                table.add_column(head, justify="left" if i in item.text else "right", no_wrap=i in item.text)
-            for row in item.rows:
-                table.add_row(*row)
-            console.print(table)
+            console.print(item.shown(compact=True))
         for line in reading(result):
             console.print(line, highlight=False)
         console.print("wrote " + ", ".join(map(str, files)), highlight=False)

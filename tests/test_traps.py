@@ -10,9 +10,8 @@ from scipy.stats import ks_2samp, norm
 
 from numerics.domain import DomainError
 from theory import LinearManifold, collapse_time, critical_alpha, onset_time
+from theory.trajectories import commitment_width, edge_correction
 from validation.experiments import generalization_law, traps
-from validation.experiments.generalization_law import edge_correction
-from validation.experiments.traps import commitment_width
 from validation.prediction import Outcome, Prediction
 from validation.returns import commitment, measure_commitments, measure_returns
 

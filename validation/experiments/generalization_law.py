@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from scipy.special import digamma, gammaln
 
 from numerics.domain import DomainError
 from theory import LinearManifold, collapse_time, condensation_time, generalization_time
 from theory.drift import finite_size_value
+from theory.trajectories import edge_correction
 from validation.data import load
 from validation.empirical_score import EmpiricalScore
 from validation.experiments.presets import chosen
@@ -37,7 +37,7 @@ from validation.montecarlo import Grids, Measurement, simulate
 from validation.neighbours import nearest_neighbours
 from validation.prediction import Outcome, Prediction, Verdict, judge
 
-__all__ = ["CASES", "PRESETS", "Case", "Preset", "edge_correction", "figure", "run"]
+__all__ = ["CASES", "PRESETS", "Case", "Preset", "figure", "run"]
 
 CLAIM = (
     "The held-out cross-entropy of the empirical density is smallest inside the memorisation phase, at a noise variance "
@@ -178,18 +178,6 @@ def run(
     if folder is not None:
         save(result, figure(result), folder)
     return result
-
-
-def edge_correction(m: float, N: float) -> float:
-    r"""What finite N adds to :math:`t_g/d^2`: :math:`\frac{2m}Nh'(m)`, :math:`h(m)=\frac1m\log\Gamma(1-m)`.
-
-    From :math:`E\log Z=-N d^2/2t+h(m)-\gamma`, exponential levels at the edge, with :math:`m=t/t_\mathrm{cond}<1`.
-    Source: [ours: docs/derivations/trajectories.md].
-
-    >>> round(edge_correction(1e-4, 1.0) / 1e-4, 3)  # 2 m zeta(2)/2
-    1.645
-    """
-    return float(2 * m / N * (-gammaln(1 - m) / m**2 - digamma(1 - m) / m))
 
 
 # --- synthetic manifolds ----------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from theory import LinearManifold, collapse_time, critical_alpha, onset_time
+from theory import LinearManifold, collapse_time, onset_time
 from theory.drift import finite_size_value
+from theory.trajectories import commitment_width
 from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult, Row, provenance, save
 from validation.extrapolation import Estimate, Form, crossing, extrapolate, jackknife
@@ -26,7 +27,7 @@ from validation.prediction import Prediction, judge
 from validation.returns import DYNAMICS, measure_commitments, measure_returns
 from validation.samplers import Sampler
 
-__all__ = ["CASES", "FORMS", "PRESETS", "Case", "Preset", "commitment_width", "figure", "run"]
+__all__ = ["CASES", "FORMS", "PRESETS", "Case", "Preset", "figure", "run"]
 
 CLAIM = (
     "Traps exist from t_o on but do not matter before t_c: noised training points return to themselves, and fresh "
@@ -165,22 +166,6 @@ def run(
     if out is not None:
         save(result, figure(result), out)
     return result
-
-
-def commitment_width(model: Any, alpha: float) -> float:
-    r"""Standard deviation of the logarithm of the commitment time, times the square root of N, at large N.
-
-    .. math:: \sqrt N\,\mathrm{std}(\log t)=\frac2{\sqrt{A(t_c)}},\qquad A(t)=\int\rho\frac r{r+t}
-
-    The log odds :math:`\Delta=N(\alpha-\tfrac12\mathcal L)+\tfrac12\sum_i(\omega_i^2-y_i^2)`, with :math:`y` the whitened
-    :math:`x`, have variance :math:`NA` and slope :math:`\tfrac12NA` in log t. Source: [ours: docs/derivations/trajectories.md].
-
-    >>> round(commitment_width(LinearManifold(0.5), 0.2), 3)
-    3.948
-    """
-    t = collapse_time(model, alpha)
-    A = 2 * (critical_alpha(model, t, kind="onset") - critical_alpha(model, t, kind="collapse"))
-    return 2 / A**0.5
 
 
 # --- one training set -------------------------------------------------------------------------------------------------

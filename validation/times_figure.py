@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from scipy.interpolate import CubicSpline
 
 __all__ = ["times_figure"]
 
@@ -18,11 +20,11 @@ def times_figure(data: xr.Dataset, titles: Mapping[str, str], tolerance: float) 
         for i, label in enumerate(data["case"].values):
             part, color = data.sel(case=label, quantity=quantity), f"C{i}"
             theory, limit = float(part["theory"]), float(part["limit"])
-            N, dense, drift = (part[name].values for name in ("N", "drift_N", "drift"))
+            N, drift_N, drift = (part[name].values for name in ("N", "drift_N", "drift"))
             drift = drift / drift[-1]
-            ax.plot(1 / dense, drift, ":", color=color, lw=1.2)
+            ax.plot(*_smooth(drift_N, drift), ":", color=color, lw=1.2)
             fit = limit / theory * drift * part["fitted"].values
-            ax.plot(1 / dense, fit, "-", color=color, lw=1.2)
+            ax.plot(*_smooth(drift_N, fit), "-", color=color, lw=1.2)
             ax.errorbar(1 / N, part["measured"] / theory, part["error"] / theory, fmt="o", ms=4, color=color, capsize=2)
             # side by side, so that the limits do not hide each other
             style = {"fmt": "s", "ms": 6, "mfc": "white", "color": color, "capsize": 3}
@@ -44,3 +46,11 @@ def times_figure(data: xr.Dataset, titles: Mapping[str, str], tolerance: float) 
     fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
     fig.suptitle("Crossings and optima of the empirical score at finite N, over the theory", fontsize=12)
     return fig
+
+
+def _smooth(N: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(1/N, y) on a fine grid, through values that theory has at a few sizes only: log y is nearly a polynomial in 1/N."""
+    inverse = np.linspace(1 / N.max(), 1 / N.min(), 200)
+    if not np.isfinite(y).all():
+        return inverse, np.full(inverse.shape, np.nan)
+    return inverse, np.exp(CubicSpline(1 / N[::-1], np.log(y[::-1]))(inverse))

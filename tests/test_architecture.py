@@ -60,3 +60,12 @@ def test_cited_keys_exist():
     for path in FILES:
         for group in re.findall(r"\[((?:[A-Z]+\d\d(?:, )?)+)\]", path.read_text()):
             assert set(group.split(", ")) <= set(SOURCES), f"{path.name}: {group}"
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_every_module_has_its_line_in_the_map(floor):
+    """A line of docs/architecture.md is `- modules: what they are for`; it names what is there, and nothing else."""
+    page = (ROOT / "docs/architecture.md").read_text().split(f"\n## {floor}\n")[1].split("\n## ")[0]
+    named = [name for line in re.findall(r"^- (`.+?`):\s", page, re.M | re.S) for name in re.findall(r"`(.+?)`", line)]
+    there = (path.relative_to(ROOT / floor).with_suffix("") for path in FILES if path.is_relative_to(ROOT / floor))
+    assert sorted(named) == sorted(module.as_posix() for module in there if module.name != "__init__")

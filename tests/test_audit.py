@@ -76,7 +76,7 @@ def test_critical_size_extrapolates_in_P():
 
 
 def test_audit_is_reproducible_and_saves(tmp_path):
-    from validation.report import audit_lines, write_audit
+    from validation.audit_tables import audit_lines, write_audit
 
     data = load(limit=300)
     a, b = audit(data, probes=50, seed=5), audit(data, probes=50, seed=5)

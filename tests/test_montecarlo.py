@@ -18,7 +18,8 @@ from numerics.domain import DomainError
 from theory import Isotropic, LinearManifold, Subspaces
 from theory.finite_size import expected_log_partition, true_point_weight
 from theory.hidden import HiddenManifold
-from validation.montecarlo import Basin, Grids, LogSumExp, simulate
+from validation.log_sum_exp import LogSumExp
+from validation.montecarlo import Basin, Grids, simulate
 from validation.samplers import Sampler, generator
 
 LINEAR = LinearManifold(0.5)

@@ -10,9 +10,9 @@ from scipy.stats import ks_2samp, norm
 
 from numerics.domain import DomainError
 from theory import LinearManifold, collapse_time, critical_alpha, onset_time
+from theory.trajectories import commitment_width, edge_correction
+from validation import nearest_law
 from validation.experiments import generalization_law, traps
-from validation.experiments.generalization_law import edge_correction
-from validation.experiments.traps import commitment_width
 from validation.prediction import Outcome, Prediction
 from validation.returns import commitment, measure_commitments, measure_returns
 
@@ -90,7 +90,7 @@ def test_optimum_is_the_mean_squared_distance_under_its_own_weights():
     """dC/dt = 0 is N t_g = E <|x - xi|^2>_w exactly, by brute force."""
     rng = np.random.default_rng(0)
     train, held = rng.standard_normal((200, 6)), rng.standard_normal((150, 6))
-    ratio, t_g, d2 = generalization_law._law(train, held, "cpu")
+    ratio, t_g, d2 = nearest_law.law(train, held, "cpu")
     squares = ((held[:, None] - train) ** 2).sum(axis=2)
     w = np.exp(-(squares - squares.min(axis=1, keepdims=True)) / (2 * t_g.value))
     mean = ((w * squares).sum(axis=1) / w.sum(axis=1)).mean() / 6
@@ -104,7 +104,7 @@ def test_optimum_is_the_mean_squared_distance_under_its_own_weights():
     [(0.5, 0.1, "agree"), (1.5, 0.1, "disagree"), (0.9, 0.1, "inconclusive"), (np.nan, 0.1, "inconclusive")],
 )
 def test_a_bound_is_judged_by_three_errors(measured, error, outcome):
-    assert generalization_law._below(Prediction("ratio", 1.0), measured, error).outcome is Outcome(outcome)
+    assert nearest_law.below(Prediction("ratio", 1.0), measured, error).outcome is Outcome(outcome)
 
 
 def test_small_law_run_is_whole_and_reproducible(tmp_path):

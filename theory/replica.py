@@ -22,7 +22,6 @@ m, q, Q = sp.symbols("m q Q", real=True)  # overlap with the teacher, replica ov
 m_hat, q_hat, c_hat = sp.symbols("m_hat q_hat c_hat", real=True)
 rho = sp.Symbol("rho", positive=True)  # variance of the local field, sum_k f_k s_k
 omega, h_star, noise, v = sp.symbols("omega h_star nu v", real=True)  # student mean, teacher field, noise, V
-x_energy = sp.Function("e")(omega, h_star, noise)  # <(x - s(h))^2>, the student's mean energy times two
 L = sp.Function("L", real=True)(omega, h_star, noise, v, beta)  # log I(s(h*) + nu; omega, V, beta)
 
 

@@ -7,78 +7,23 @@ free entropy among those reached from an informative and an uninformative start.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 
 from numerics.channel import CLEAN, MATCHED, NOISY, Channel, Moments, Rule
 from numerics.domain import DomainError, finite, nonnegative, positive
 from numerics.fixed_point import FixedPoint, FixedPoints, StableFixedPoint
-from numerics.solution import Solution, Status
+from numerics.solution import Solution
 from theory import replica_basins as basins
 from theory.hidden import HiddenManifold
 from theory.replica import action
+from theory.replica_saddle import Saddle, dominant
 from theory.replica_times import KINDS, Times, alpha_and_slope
 
-__all__ = ["ReplicaEngine", "Saddle"]
+__all__ = ["ReplicaEngine"]
 
 INFORMATIVE, UNINFORMATIVE = 1, 0
-
-
-@dataclass(frozen=True)
-class Saddle:
-    r"""Saddle points, arrays of one shape.
-
-    Attributes
-    ----------
-    g, g_beta, g_delta : free entropy and its explicit derivatives
-    m, q, Q, V, sigma : overlaps; ``V = Q - q``, ``sigma`` the variance of the teacher's field given the student's
-    c_hat, m_hat, q_hat : their conjugates
-    residual : largest change of a conjugate (in the variable iterated, logarithmic when large) in one more iteration
-    iterations, status : evaluations of the channel, `Status`
-    branch : 0 where one saddle was found, 1 (2) where two were and the uninformative (informative) one dominates
-    gap : free entropy of the informative saddle minus that of the uninformative one, 0 where they are one
-    exps : exponentials spent
-    """
-
-    g: np.ndarray
-    g_beta: np.ndarray
-    g_delta: np.ndarray
-    m: np.ndarray
-    q: np.ndarray
-    Q: np.ndarray
-    V: np.ndarray
-    sigma: np.ndarray
-    c_hat: np.ndarray
-    m_hat: np.ndarray
-    q_hat: np.ndarray
-    residual: np.ndarray
-    iterations: np.ndarray
-    status: np.ndarray
-    branch: np.ndarray
-    gap: np.ndarray
-    exps: np.ndarray
-
-    @property
-    def ok(self) -> np.ndarray:
-        return self.status == Status.OK
-
-    def reshape(self, shape) -> Saddle:
-        """The same with every array reshaped."""
-        return Saddle(*(getattr(self, f.name).reshape(shape) for f in fields(self)))
-
-    def take(self, cells) -> Saddle:
-        """The cells `cells`."""
-        return Saddle(*(getattr(self, f.name)[cells] for f in fields(self)))
-
-    def replaced(self, cells, other: Saddle) -> Saddle:
-        """A copy with the cells `cells` taken from `other`."""
-        parts = []
-        for f in fields(self):
-            part = getattr(self, f.name).copy()
-            part[cells] = getattr(other, f.name)
-            parts.append(part)
-        return Saddle(*parts)
 
 
 class ReplicaEngine:
@@ -198,7 +143,7 @@ class ReplicaEngine:
         """Dominant saddles at flat arrays of one length; the channel's mode is chosen cell by cell unless given."""
         if mode is not None:
             return self._at(beta, delta, alpha_D, mode)
-        modes = np.where(delta == 0, CLEAN, np.where(np.abs(delta * beta - 1) < 4e-16, MATCHED, NOISY))
+        modes = _modes(beta, delta)
         out = None
         for kind in np.unique(modes):
             cells = np.flatnonzero(modes == kind)
@@ -238,7 +183,7 @@ class ReplicaEngine:
         """
         finer = ReplicaEngine(self.model, rule=self.channel.rule.refined(factor), tolerance=self.tolerance)
         out = np.full(beta.shape, np.nan)
-        modes = np.where(delta == 0, CLEAN, np.where(np.abs(delta * beta - 1) < 4e-16, MATCHED, NOISY))
+        modes = _modes(beta, delta)
         for mode in np.unique(modes):
             c = np.flatnonzero(modes == mode)
             hats = saddle.c_hat[c], saddle.m_hat[c], saddle.q_hat[c]
@@ -317,6 +262,11 @@ class ReplicaEngine:
         return np.searchsorted(self.times.rows, alpha_D)
 
 
+def _modes(beta, delta) -> np.ndarray:
+    """The channel's mode, cell by cell: without noise, with the noise of the student's own temperature, or with another."""
+    return np.where(delta == 0, CLEAN, np.where(np.abs(delta * beta - 1) < 4e-16, MATCHED, NOISY))
+
+
 def _check_kind(kind):
     if kind not in KINDS:
         raise DomainError("kind", kind, "one of " + ", ".join(KINDS))
@@ -324,15 +274,3 @@ def _check_kind(kind):
 
 def _reshape(solution: Solution, shape) -> Solution:
     return Solution(*(getattr(solution, f.name).reshape(shape) for f in fields(solution)))
-
-
-def dominant(low: Saddle, high: Saddle) -> Saddle:
-    """Cell by cell the saddle of larger free entropy; `branch` and `gap` say whether there were two."""
-    distinct = low.ok & high.ok & (np.abs(low.V - high.V) > 1e-5 * np.maximum(low.V, high.V))
-    gap = np.where(distinct, high.g - low.g, 0.0)
-    pick_high = np.where(distinct, gap > 0, ~low.ok)
-    out = low.replaced(pick_high, high.take(pick_high))
-    branch = np.where(distinct, 1 + pick_high, 0).astype(np.int8)
-    parts = {f.name: getattr(out, f.name) for f in fields(out)}
-    parts.update(branch=branch, gap=gap, iterations=low.iterations + high.iterations, exps=low.exps + high.exps)
-    return Saddle(**parts)

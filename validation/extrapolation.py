@@ -17,7 +17,18 @@ from scipy.stats import chi2 as chi2_law
 
 from numerics.domain import DomainError, finite, integer, positive
 
-__all__ = ["TERMS", "Estimate", "Extrapolation", "Form", "crossing", "extrapolate", "jackknife", "minimum"]
+__all__ = [
+    "TERMS",
+    "Estimate",
+    "Extrapolation",
+    "Form",
+    "Limit",
+    "crossing",
+    "extrapolate",
+    "jackknife",
+    "limit_of_logs",
+    "minimum",
+]
 
 TERMS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
     {
@@ -227,3 +238,31 @@ def extrapolate(
     error = float(np.sqrt(covariance[0, 0] * max(1.0, chi2 / dof)))
     coefficients = dict(zip(form.free, map(float, best[1:]), strict=True))
     return Extrapolation(float(best[0]), error, coefficients, covariance, chi2, dof, form, N, y, sigma, known)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What an extrapolated logarithm is the logarithm of; NaN, and no `fit`, where too few sizes had a value."""
+
+    value: float = float("nan")
+    error: float = float("nan")
+    p_value: float = float("nan")
+    fit: Extrapolation | None = None
+
+
+def limit_of_logs(N: np.ndarray, y: np.ndarray, sigma: np.ndarray, form: Form, known: np.ndarray) -> Limit:
+    """`extrapolate` for logarithms `y`, NaN at sizes where nothing was measured: those are left out.
+
+    >>> N, y = np.array([10.0, 20.0, 40.0, 80.0]), np.log(2.0) + 1 / np.array([10.0, 20.0, 40.0, np.nan])
+    >>> limit = limit_of_logs(N, y, np.full(4, 1e-3), Form(), np.zeros(4))
+    >>> round(limit.value, 9), limit.fit.N.tolist()
+    (2.0, [10.0, 20.0, 40.0])
+    >>> limit_of_logs(N[2:], y[2:], np.full(2, 1e-3), Form(), np.zeros(2)).value
+    nan
+    """
+    good = np.isfinite(y)
+    if good.sum() <= 1 + len(form.free):
+        return Limit()
+    fit = extrapolate(N[good], y[good], sigma[good], form, known[good])
+    value = float(np.exp(fit.limit))
+    return Limit(value, value * fit.error, fit.p_value, fit)

@@ -13,28 +13,24 @@ They are summed by an online log-sum-exp, tile after tile. Source: [AALMV25]; [o
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
-import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from numerics.domain import DomainError, finite, integer, nonnegative, positive
+from validation.log_sum_exp import DTYPES, LogSumExp
+from validation.replica_store import ReplicaStore
 from validation.samplers import Sampler, generator
 
-__all__ = ["Basin", "Grids", "LogSumExp", "Measurement", "simulate"]
-
-_LOG2E = float(np.log2(np.e))
-_FLOOR = {torch.float32: -120.0, torch.float64: -1000.0}  # exponents of 2, above the denormal numbers, which are slow
+__all__ = ["Basin", "Grids", "Measurement", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -68,59 +64,6 @@ class Grids:
         object.__setattr__(self, "basins", tuple(self.basins))
         if not (self.noisy or self.clean or self.heldout or self.basins):
             raise DomainError("grids", "four empty grids", "at least one non-empty grid")
-
-
-class LogSumExp:
-    r"""Online :math:`\log\sum_\mu e^{a_kA_\mu+b_kB_\mu}` over tiles of patterns, for every k of a grid and every query.
-
-    Keeps the running maximum, the sum relative to it and, on request, the sum of squares (for the participation).
-    Terms smaller than 2^-120 (float32) or 2^-1000 of the largest are raised to that: denormals would slow it 20-fold.
-    """
-
-    def __init__(
-        self,
-        a: Sequence[float],
-        b: Sequence[float],
-        shape: Sequence[int],
-        device: torch.device,
-        dtype: torch.dtype = torch.float64,
-        *,
-        squares: bool = False,
-    ):
-        self.a, self.b = [x * _LOG2E for x in a], [x * _LOG2E for x in b]
-        state = (len(self.a), *shape)
-        self.top = torch.full(state, -torch.inf, device=device, dtype=torch.float64)
-        self.sum = torch.zeros(state, device=device, dtype=torch.float64)
-        self.squares = torch.zeros(state, device=device, dtype=torch.float64) if squares else None
-        self._tile = [torch.empty(state, device=device, dtype=dtype) for _ in range(2 + squares)]
-
-    def update(self, A: torch.Tensor, B: torch.Tensor, buffer: torch.Tensor) -> None:
-        """Add a tile: `A`, `B` and the scratch `buffer` of shape (..., tile)."""
-        tops, sums, *squares = self._tile
-        for k, (a, b) in enumerate(zip(self.a, self.b, strict=True)):
-            torch.mul(A, a, out=buffer)
-            if b:
-                buffer.add_(B, alpha=b)
-            torch.amax(buffer, -1, out=tops[k])
-            buffer.sub_(tops[k].unsqueeze(-1)).clamp_min_(_FLOOR[buffer.dtype]).exp2_()
-            torch.sum(buffer, -1, out=sums[k])
-            if squares:
-                torch.linalg.vector_norm(buffer, dim=-1, out=squares[0][k])
-        tile_top = tops.double()
-        top = torch.maximum(self.top, tile_top)
-        old, new = torch.exp2(self.top - top), torch.exp2(tile_top - top)
-        self.sum.mul_(old).add_(sums.double().mul_(new))
-        if squares:
-            self.squares.mul_(old.square_()).add_(squares[0].double().mul_(new).square_())
-        self.top = top
-
-    def log(self) -> torch.Tensor:
-        """Natural log of the sums, shape (grid, ...)."""
-        return (self.top + torch.log2(self.sum)) / _LOG2E
-
-    def log_squares(self) -> torch.Tensor:
-        """Natural log of the sums of squared terms, shape (grid, ...)."""
-        return (2 * self.top + torch.log2(self.squares)) / _LOG2E
 
 
 @dataclass(frozen=True)
@@ -223,7 +166,7 @@ def simulate(
     P, replicas = integer("P", P, minimum=2), integer("replicas", replicas, minimum=1)
     queries, tile = integer("queries", queries, minimum=1), integer("tile", tile, minimum=1)
     workers = integer("workers", workers, minimum=1)
-    if dtype not in _FLOOR:
+    if dtype not in DTYPES:
         raise DomainError("dtype", dtype, "torch.float64 or torch.float32")
     device = torch.device(device)
     seeds = tuple(seed) if isinstance(seed, Sequence) else (seed,)
@@ -236,7 +179,7 @@ def simulate(
         **{"N": N, "P": P, "queries": queries, "tile": tile, "seed": list(seeds), "dtype": str(dtype)},
         **{"device": device.type, "grids": repr(grids)},
     }
-    store = _Checkpoint(checkpoint, json.dumps(identity, sort_keys=True), save_every)
+    store = ReplicaStore(checkpoint, json.dumps(identity, sort_keys=True), save_every)
     done, seconds, rows = store.load()
     done = min(done, replicas) if done >= replicas else done - done % group
     rows = {name: [array[:done]] for name, array in rows.items()}
@@ -330,47 +273,6 @@ def _group(
             rest = torch.exp(accumulator.log_squares() + 2 * torch.nn.functional.logsigmoid(-log_rest))
             result["noisy_participation"] = result[name] ** 2 + rest
     return {name: value.mean(-1).T.cpu().numpy() for name, value in result.items()}
-
-
-class _Checkpoint:
-    """Per-replica results in one .npz, replaced atomically; refuses a file written by a different run."""
-
-    def __init__(self, path: str | os.PathLike | None, identity: str, every: float):
-        self.path, self.identity, self.every = None if path is None else Path(path), identity, every
-        self.last = time.perf_counter()
-
-    def load(self) -> tuple[int, float, dict[str, np.ndarray]]:
-        if self.path is None or not self.path.exists():
-            return 0, 0.0, {}
-        try:
-            with open(self.path, "rb") as handle, np.load(handle) as file:
-                content = {name: file[name] for name in file.files}
-            identity, done, seconds = str(content.pop("identity")), int(content.pop("done")), content.pop("seconds")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            remedy = "Remove it or choose another path"
-            raise DomainError("checkpoint", str(self.path), f"a readable checkpoint ({error})", remedy) from error
-        if identity != self.identity:
-            remedy = f"It holds {identity}; this run is {self.identity}. Remove it or choose another path"
-            raise DomainError("checkpoint", str(self.path), "a checkpoint of this very run", remedy)
-        return done, float(seconds), content
-
-    def save(self, rows: dict[str, list[np.ndarray]], done: int, seconds: float, *, final: bool) -> None:
-        if self.path is None or not (final or time.perf_counter() - self.last >= self.every):
-            return
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                arrays = {name: np.concatenate(parts) for name, parts in rows.items()}
-                np.savez(file, identity=self.identity, done=done, seconds=seconds, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise DomainError("checkpoint", str(self.path), f"a writable path ({error})") from error
-        self.last = time.perf_counter()
 
 
 def _increasing(name: str, values: np.ndarray) -> tuple[float, ...]:

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from numerics.store import atomic, provenance, save_dataset
 from theory import LinearManifold
 from validation import figures
 from validation.audit import Audit, audit
+from validation.audit_tables import audit_facts, audit_tables, write_audit
 from validation.data import Dataset, load
 from validation.experiments import EXPERIMENTS, IN_QUICK_REPORT, experiment
 from validation.experiments.result import ExperimentResult
 from validation.experiments.result import save as save_experiment
 from validation.samplers import Sampler
+from validation.tables import TableData
 
-__all__ = ["Section", "audit_lines", "write_audit", "write_report"]
-
-
-@dataclass
-class TableData:
-    caption: str
-    head: Sequence[str]
-    rows: list[Sequence[str]]
-    text: Sequence[int] = (0,)  # columns that are words
+__all__ = ["Section", "write_report"]
 
 
 @dataclass
@@ -60,113 +51,6 @@ class Section:
     equations: list[dict[str, str]] = field(default_factory=list)
     tables: list[TableData] = field(default_factory=list)
     figures: list[FigureData] = field(default_factory=list)
-
-
-# --- audit ------------------------------------------------------------------------------------------------------------
-
-
-def _estimate(estimate: Any) -> str:
-    if estimate is None or not math.isfinite(estimate.value):
-        return "-"
-    return f"{estimate.value:.4g} ± {estimate.error:.1g}"
-
-
-_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def _log_size(log_p: float) -> str:
-    if not math.isfinite(log_p):
-        return "-"
-    if log_p < 14:
-        return f"{math.exp(log_p):,.0f}"
-    power, fraction = divmod(log_p / math.log(10), 1)
-    return f"{10**fraction:.1f} × 10{str(int(power)).translate(_SUPERSCRIPT)}"
-
-
-def audit_tables(result: Audit) -> list[TableData]:
-    """The times, the sizes, and what more data buys."""
-    times = TableData(
-        "Times in VE units t = sigma² (squared data units); sigma and DDPM alpha-bar are those of the measured value.",
-        ("time", "theory, N → ∞", "theory at P, N", "Gaussian twin", "measured", "sigma", "alpha-bar", "verdict"),
-        [
-            (
-                row.kind,
-                f"{row.theory:.4g}",
-                _estimate(row.finite),
-                _estimate(row.twin),
-                _estimate(row.data),
-                f"{row.sigma(row.data.value):.3g}" if math.isfinite(row.data.value) else "-",
-                f"{row.alpha_bar(row.data.value):.4g}" if math.isfinite(row.data.value) else "-",
-                row.verdict,
-            )
-            for row in result.times
-        ],
-        text=(0, 7),
-    )
-    sizes = TableData(
-        "Samples needed so that a model run down to sigma has not collapsed.",
-        ("sigma", "theory (Gaussian)", "from the data", "note"),
-        [
-            (
-                f"{row.sigma:g}",
-                _log_size(row.theory),
-                ("<= " if row.extrapolated and math.isfinite(row.data.value) else "") + _log_size(row.data.value),
-                row.note,
-            )
-            for row in result.sizes
-        ],
-        text=(3,),
-    )
-    growth = TableData(
-        "What more data buys: collapse noise predicted by the theory.",
-        ("samples", "sigma at collapse"),
-        [(f"{factor:,} x {result.measured.P:,}", f"{sigma:.4g}") for factor, sigma in result.growth],
-    )
-    return [times, sizes, growth]
-
-
-def audit_facts(result: Audit) -> list[str]:
-    """What the data are, in sentences."""
-    m, data = result.measured, result.data
-    facts = [
-        f"{data.name}: {data.P:,} samples of {data.N:,} numbers ({' x '.join(map(str, data.shape))}), {data.scale}; from "
-        f"{data.source}. {m.P:,} of them are the training set of every measurement here, so alpha = log P / N = "
-        f"{result.alpha:.4g}.",
-        f"Mean variance per coordinate {result.spectrum.mean_variance:.4g}; effective dimension (participation of the "
-        f"covariance eigenvalues) {result.spectrum.effective_dimension:.1f}; {result.duplicates.report()}.",
-        f"Nearest training point of a held-out sample: mean squared distance per dimension {_estimate(m.nearest)}. "
-        "Theory says that this is the best noise variance t_g, for every kind of data.",
-    ]
-    return facts + [f"Note: {line}" for line in data.dropped]
-
-
-def audit_lines(result: Audit) -> Iterator[Any]:
-    """What the terminal shows: sentences and tables."""
-    yield from audit_facts(result)
-    for data in audit_tables(result):
-        table = Table(title=data.caption, title_justify="left")
-        for i, head in enumerate(data.head):
-            table.add_column(head, justify="left" if i in data.text else "right")
-        for row in data.rows:
-            table.add_row(*row)
-        yield table
-
-
-def write_audit(result: Audit, folder: Path) -> list[Path]:
-    """Figure, curves and tables of an audit into `folder`."""
-    written = [folder / "audit.png", folder / "audit.nc"]
-    figures.save(figures.audit_figure(result), written[0])
-    save_dataset(result.to_dataset(), written[1])
-    for name, table in zip(("times", "sizes", "growth"), audit_tables(result), strict=True):
-        written.append(_write_table(table, folder / f"audit-{name}.csv"))
-    return written
-
-
-def _write_table(table: TableData, path: Path) -> Path:
-    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
-        file.write(f"# {table.caption}\n")
-        csv.writer(file).writerows([table.head, *table.rows])
-    return path
 
 
 # --- experiments ------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from validation.figures import COLOURS, LABELS, style
-from validation.report import TableData
 from validation.spectrum_command import losses
+from validation.tables import TableData
 
 __all__ = ["figure", "reading", "tables"]
 

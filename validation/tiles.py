@@ -108,10 +108,6 @@ class TrainingSet:
         for start in range(0, self.P, width):
             yield start, min(start + width, self.P)
 
-    def recentre(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """(B, N) queries less the centre, rounded once to `dtype`."""
-        return (x.double() - self.centre).to(dtype)
-
     def rows(self, positions: torch.Tensor) -> torch.Tensor:
         """(n, N) float64 exact rows at `positions` of the tile order."""
         return self._float64(positions)

@@ -21,8 +21,10 @@ import xarray as xr
 
 from theory import Subspaces, condensation_time
 from theory.subspaces import finite_size_beta, frozen_eigenvalue
+from validation.experiments.cases import Case
 from validation.experiments.presets import chosen
-from validation.experiments.result import ExperimentResult, Row, provenance, save
+from validation.experiments.progress import counter
+from validation.experiments.result import ExperimentResult, Row, concluded, save, side_by_side
 from validation.extrapolation import Form, extrapolate
 from validation.prediction import Prediction, judge
 from validation.samplers import Sampler
@@ -41,19 +43,6 @@ TOLERANCE = 0.05
 FORM = Form(("1/N",), "log N/N shift of beta_*, theory.subspaces.finite_size_beta")
 _FLAT_FORM = Form(("1/N",))
 _QUERIES = 64
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model, a load, and the sizes, ascending; every fraction times N an integer."""
-
-    label: str
-    model: Subspaces
-    alpha: float
-    sizes: tuple[int, ...]
-
-    def patterns(self, N: int) -> int:
-        return round(math.exp(self.alpha * N))
 
 
 CASES = (
@@ -112,33 +101,22 @@ def run(
     preset = chosen(preset, PRESETS)
     started = time.perf_counter()
     jobs = [(case, N) for case in cases for N in case.sizes[: preset.sizes]]
-    total, done = sum(preset.replicas(case.patterns(N)) for case, N in jobs), 0
+    step = counter(progress, sum(preset.replicas(case.patterns(N)) for case, N in jobs))
     found: dict[str, list[np.ndarray]] = {case.label: [] for case in cases}
     for case, N in jobs:
         replicas, t_cond = [], condensation_time(case.model, P=case.patterns(N), N=N)
         for replica in range(preset.replicas(case.patterns(N))):
             replicas.append(_one(case, N, t_cond, (seed, N, replica), device))
-            done += 1
-            if progress:
-                progress(done, total)
+            step()
         found[case.label].append(np.array(replicas))
     rows, curves = [], []
     for case in cases:
         more, part = _compare(case, found[case.label], theory, seed)
         rows += more
         curves.append(part)
-    result = ExperimentResult(
-        "frozen_spectrum",
-        CLAIM,
-        rows,
-        xr.concat(curves, xr.DataArray([case.label for case in cases], dims="case", name="case"), join="outer"),
-        provenance(
-            command=f"validation.experiments.frozen_spectrum.run(preset={preset.name!r}, seed={seed}, device={device!r})",
-            preset=vars(preset),
-            seed=seed,
-            seconds=round(time.perf_counter() - started, 1),
-        ),
-    )
+    curves = side_by_side(curves, [case.label for case in cases])
+    made = {"preset": preset, "seed": seed, "device": device, "started": started}
+    result = concluded("frozen_spectrum", CLAIM, rows, curves, **made)
     if out is not None:
         save(result, figure(result), out)
     return result
@@ -265,71 +243,6 @@ def poisson_dirichlet_spread(m: float, count: int, seed: int, sticks: int = 2000
 
 def figure(result: ExperimentResult) -> Any:
     """v/t against t for every N, its limit and the exact score; and the distribution of single values."""
-    from matplotlib.figure import Figure
+    from validation.frozen_figure import frozen_figure
 
-    from validation.figures import style
-
-    data = result.curves
-    cases, K = data["case"].values, len(data["subspace"])
-    with style():
-        fig = Figure(figsize=(13, 3.6 * len(cases) + 0.6))
-        axes = fig.subplots(len(cases), K + 1, squeeze=False)
-        for row, label in zip(axes, cases, strict=True):
-            part = data.sel(case=label)
-            sizes = [i for i in part["size"].values if np.isfinite(part["N"].values[i])]
-            for k in range(K):
-                ax = row[k]
-                for j, i in enumerate(sizes):
-                    colour = _colour(j, len(sizes))
-                    point = part.isel(size=i, subspace=k)
-                    x = point["ratio"].values * (1 + 0.012 * (j - len(sizes) / 2))
-                    ax.errorbar(x, point["v"], point["v_error"], fmt="o-", ms=3, lw=0.9, color=colour, capsize=2)
-                    ax.lines[-1].set_label(None)
-                    ax.plot([], [], "o-", color=colour, ms=3, label=f"N = {int(point['N'])}, P = {int(point['P'])}")
-                ax.plot(part["ratio"], part["limit"].isel(subspace=k), "k--", lw=1.8, label="theory, N → ∞ (frozen)")
-                ax.plot(
-                    part["ratio"],
-                    part["exact_score"].isel(subspace=k),
-                    color="0.6",
-                    lw=3,
-                    alpha=0.5,
-                    label="exact score",
-                )
-                last = part["finite_theory"].isel(subspace=k).values[sizes]
-                for j, value in enumerate(last):
-                    ax.plot([RATIOS[0] * 0.75, RATIOS[0] * 0.9], [value] * 2, color=_colour(j, len(sizes)), lw=2)
-                variance = float(part["variance"].values[k])
-                ax.set(xscale="log", xlabel=r"$t/t_\mathrm{cond}$", ylabel=r"$\langle v\rangle/t$")
-                ax.set_title(f"{label}\nvariance r = {variance:g}", fontsize=9)
-                ax.grid(alpha=0.25, lw=0.5)
-            row[0].legend(fontsize=7)
-            ax = row[K]
-            for j, ratio in enumerate((0.1, 0.35, 0.7, 1.5)):
-                point = part.sel(ratio=ratio).isel(subspace=0)
-                ax.plot(
-                    point["quantiles"],
-                    part["probability"],
-                    color=f"C{j}",
-                    lw=1.6,
-                    label=rf"$t={ratio:g}\,t_\mathrm{{cond}}$",
-                )
-                ax.plot(point["quantiles_theory"], part["probability"], color=f"C{j}", lw=1.2, ls="--")
-            ax.set(xlabel=r"$v/t$ of a single point", ylabel="cumulative probability", ylim=(0, 1))
-            ax.set_xscale("symlog", linthresh=0.05, linscale=0.3)
-            ax.set_xlim(-0.002, 10)
-            ax.set_xticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
-            largest = int(part["N"].values[sizes[-1]])
-            ax.set_title(f"single values, first subspace, N = {largest}\n- - Poisson-Dirichlet law, N → ∞", fontsize=9)
-            ax.legend(fontsize=7)
-            ax.grid(alpha=0.25, lw=0.5)
-        fig.suptitle(
-            "Short bars at the left: frozen value at the finite-size edge of the levels, not fitted", fontsize=10
-        )
-    return fig
-
-
-def _colour(j: int, count: int) -> tuple:
-    """The j-th of `count` colours, dark for the largest size."""
-    from matplotlib import colormaps
-
-    return colormaps["viridis_r"](0.15 + 0.8 * j / max(count - 1, 1))
+    return frozen_figure(result.curves)

@@ -22,52 +22,37 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from scipy.special import digamma, gammaln
 
 from numerics.domain import DomainError
 from theory import LinearManifold, collapse_time, condensation_time, generalization_time
 from theory.drift import finite_size_value
+from theory.trajectories import edge_correction
 from validation.data import load
-from validation.empirical_score import EmpiricalScore
+from validation.experiments.cases import Case as Simulated
 from validation.experiments.presets import chosen
-from validation.experiments.result import ExperimentResult, Row, provenance, save
-from validation.extrapolation import Estimate, Form, crossing, extrapolate, jackknife, minimum
-from validation.measurement import measure, split
+from validation.experiments.progress import counter
+from validation.experiments.result import ExperimentResult, Row, concluded, save, side_by_side
+from validation.extrapolation import Estimate, Form, crossing, jackknife, limit_of_logs, minimum
 from validation.montecarlo import Grids, Measurement, simulate
-from validation.neighbours import nearest_neighbours
-from validation.prediction import Outcome, Prediction, Verdict, judge
+from validation.nearest_law import LAW, SOURCE, law_on_data
+from validation.prediction import Prediction, judge
 
-__all__ = ["CASES", "PRESETS", "Case", "Preset", "edge_correction", "figure", "run"]
+__all__ = ["CASES", "PRESETS", "Case", "Preset", "figure", "run"]
 
 CLAIM = (
     "The held-out cross-entropy of the empirical density is smallest inside the memorisation phase, at a noise variance "
     "equal to the mean squared distance per dimension from a fresh point to its nearest training point."
 )
 TOLERANCE = 0.03
-DATA_TOLERANCE = 0.05  # at one finite N and P, without an extrapolation
-NAMES = {
-    "law": "t_g / nearest squared distance",
-    "optimum": "optimum t_g",
-    "phase": "t_g / t_c",
-    "inside": "t_g / t_c below 1",
-}
-_LAW = "[AALMV25]; edge: [ours: docs/derivations/trajectories.md]"
+NAMES = {"law": LAW, "optimum": "optimum t_g", "phase": "t_g / t_c"}
 _QUERIES, _FAR_BELOW = 128, 9.0  # log t so far below t_g that log Z is the nearest point's energy
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Simulated):
     """A manifold and a load; `activation` bends it, and then only the law itself, not the times, is predicted."""
 
-    label: str
-    model: LinearManifold
-    alpha: float
-    sizes: tuple[int, ...]
     activation: str | None = None  # a name, so that a checkpoint is recognised by another process
-
-    def patterns(self, N: int) -> int:
-        """Number of training points, e^{alpha N} rounded."""
-        return round(float(np.exp(self.alpha * N)))
 
 
 CASES = (
@@ -133,63 +118,40 @@ def run(
     paths = [None, *([data] if isinstance(data, (str, os.PathLike)) else data)]
     sets = [load(path, seed=seed) for path in paths]
     declared = {case.label: _declare(case, theory) for case in cases}  # before anything is drawn
-    total, done, rows, synthetic, real = len(cases) * preset.sizes + len(sets), 0, [], [], []
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, total)
-
+    step = counter(progress, len(cases) * preset.sizes + len(sets))
+    rows, synthetic, real = [], [], []
     for case in cases:
         found = []
         for N in case.sizes[: preset.sizes]:
-            path = None if folder is None else folder / "checkpoints" / f"{_slug(case.label)}_N{N}.npz"
-            found.append(_measure(case, N, preset, seed, device, path))
-            advance()
+            found.append(_measure(case, N, preset, seed, device, case.checkpoint(folder, N)))
+            step()
         case_rows, curves = _compare(case, case.sizes[: preset.sizes], found, declared[case.label])
         rows += case_rows
         synthetic.append(curves)
     for dataset in sets:
-        data_rows, curves = _real(dataset, preset, seed, device)
+        data_rows, curves = law_on_data(dataset, probes=preset.probes, seed=seed, device=device)
         rows += data_rows
         real.append(curves)
-        advance()
-    curves = xr.merge(
-        [
-            xr.concat(synthetic, xr.DataArray([c.label for c in cases], dims="case", name="case"), join="outer"),
-            xr.concat(real, xr.DataArray([s.name for s in sets], dims="data", name="data"), join="outer"),
-        ]
+        step()
+    cases_and_data = (
+        side_by_side(synthetic, [case.label for case in cases]),
+        side_by_side(real, [dataset.name for dataset in sets], "data"),
     )
-    result = ExperimentResult(
+    result = concluded(
         "generalization_law",
         CLAIM,
         rows,
-        curves,
-        provenance(
-            command=f"validation.experiments.generalization_law.run(preset={preset.name!r}, seed={seed}, "
-            f"device={device!r}, data={[s.name for s in sets[1:]]})",
-            preset=vars(preset),
-            seed=seed,
-            data={s.name: f"P={s.P}, N={s.N}, {s.scale}" for s in sets},
-            seconds=round(time.perf_counter() - started, 1),
-        ),
+        xr.merge(cases_and_data),
+        preset=preset,
+        seed=seed,
+        device=device,
+        started=started,
+        arguments={"data": [dataset.name for dataset in sets[1:]]},
+        data={s.name: f"P={s.P}, N={s.N}, {s.scale}" for s in sets},
     )
     if folder is not None:
         save(result, figure(result), folder)
     return result
-
-
-def edge_correction(m: float, N: float) -> float:
-    r"""What finite N adds to :math:`t_g/d^2`: :math:`\frac{2m}Nh'(m)`, :math:`h(m)=\frac1m\log\Gamma(1-m)`.
-
-    From :math:`E\log Z=-N d^2/2t+h(m)-\gamma`, exponential levels at the edge, with :math:`m=t/t_\mathrm{cond}<1`.
-    Source: [ours: docs/derivations/trajectories.md].
-
-    >>> round(edge_correction(1e-4, 1.0) / 1e-4, 3)  # 2 m zeta(2)/2
-    1.645
-    """
-    return float(2 * m / N * (-gammaln(1 - m) / m**2 - digamma(1 - m) / m))
 
 
 # --- synthetic manifolds ----------------------------------------------------------------------------------------------
@@ -197,7 +159,7 @@ def edge_correction(m: float, N: float) -> float:
 
 def _declare(case: Case, theory: Callable[[Any, float], float]) -> dict[str, Prediction]:
     if case.activation is not None:
-        return {"law": Prediction(f"{NAMES['law']}, {case.label}", 1.0, Form(("1/N", "log N/N^2")), TOLERANCE, _LAW)}
+        return {"law": Prediction(f"{NAMES['law']}, {case.label}", 1.0, Form(("1/N", "log N/N^2")), TOLERANCE, SOURCE)}
     t_g = theory(case.model, case.alpha)
     ratio = t_g / collapse_time(case.model, case.alpha)
     forms = {
@@ -205,7 +167,7 @@ def _declare(case: Case, theory: Callable[[Any, float], float]) -> dict[str, Pre
         "optimum": (t_g, Form(("1/N^2",), "finite-N drift of theory.drift")),
         "phase": (ratio, Form(("N^-3/2",), "finite-N drifts of theory.drift")),  # the collapse leaves N^-3/2
     }
-    return {k: Prediction(f"{NAMES[k]}, {case.label}", v, form, TOLERANCE, _LAW) for k, (v, form) in forms.items()}
+    return {k: Prediction(f"{NAMES[k]}, {case.label}", v, form, TOLERANCE, SOURCE) for k, (v, form) in forms.items()}
 
 
 def _measure(
@@ -268,7 +230,7 @@ def _compare(
     case: Case, sizes: Sequence[int], found: Sequence[Mapping[str, Estimate]], declared: Mapping[str, Prediction]
 ) -> tuple[list[Row], xr.Dataset]:
     N, rows = np.array(sizes, dtype=float), []
-    quantities = [name for name in NAMES if name != "inside"]
+    quantities = list(NAMES)
     nan = np.full((len(quantities), len(N)), np.nan)
     table = {name: nan.copy() for name in ("measured", "error", "known")}
     limits = {name: np.full(len(quantities), np.nan) for name in ("limit", "limit_error", "predicted")}
@@ -277,20 +239,18 @@ def _compare(
         table["measured"][i], table["error"][i] = np.exp(y), np.exp(y) * sigma
         if quantity not in declared:
             continue
-        prediction, good = declared[quantity], np.isfinite(y)
+        prediction = declared[quantity]
         known = np.array([_known(case, quantity, n) if prediction.correction_form.known else 0.0 for n in N])
         table["known"][i] = np.exp(known)
-        value = error = p_form = np.nan
+        limit = limit_of_logs(N, y, sigma, prediction.correction_form, known)
         note = "too few sizes with an optimum"
-        if good.sum() > 1 + len(prediction.correction_form.free):
-            fit = extrapolate(N[good], y[good], sigma[good], prediction.correction_form, known[good])
-            value, p_form = float(np.exp(fit.limit)), fit.p_value
-            error = value * fit.error
+        if fit := limit.fit:
             (term, coefficient), *_ = fit.coefficients.items()
             note = f"N = {sizes[0]}..{sizes[-1]}; coefficient of {term}: {coefficient:.3g}; chi2/dof = {fit.chi2:.2f}/{fit.dof}"
-        verdict = judge(prediction, value, error, p_form)
+        verdict = judge(prediction, limit.value, limit.error, limit.p_value)
         rows.append(Row(NAMES[quantity], case.label, verdict, f"{verdict.reason}; {note}"))
-        limits["limit"][i], limits["limit_error"][i], limits["predicted"][i] = value, error, prediction.value
+        for name, entry in zip(limits, (limit.value, limit.error, prediction.value), strict=True):
+            limits[name][i] = entry
     nearest = np.exp([e["nearest"].value for e in found])
     return rows, xr.Dataset(
         {name: (("quantity", "size"), values) for name, values in table.items()}
@@ -303,128 +263,8 @@ def _compare(
     )
 
 
-# --- real data --------------------------------------------------------------------------------------------------------
-
-
-def _real(dataset: Any, preset: Preset, seed: int, device: str) -> tuple[list[Row], xr.Dataset]:
-    """The law at eight sizes of the training set, the phase at the largest; judged there."""
-    label = f"{dataset.name}, P={{}}, N={dataset.N}"
-    law = Prediction(f"{NAMES['law']}, edge removed, {dataset.name}", 1.0, None, DATA_TOLERANCE, _LAW)
-    inside = Prediction(f"{NAMES['inside']}, {dataset.name}", 1.0, None, TOLERANCE, "[AALMV25]")
-    train, held_out = split(dataset.X, dataset.held_out, seed=seed, limit=preset.probes)
-    order = np.random.default_rng((seed, 5)).permutation(len(train))
-    sizes = sorted({max(8, len(train) >> k) for k in range(6)})
-    table = {name: np.full(len(sizes), np.nan) for name in ("t_g", "t_g_error", "d2", "ratio", "ratio_error")}
-    for i, P in enumerate(sizes):
-        ratio, t_g, d2 = _law(np.ascontiguousarray(train[order[:P]]), held_out, device)
-        table["t_g"][i], table["t_g_error"][i], table["d2"][i] = t_g.value, t_g.value * t_g.error, d2
-        table["ratio"][i], table["ratio_error"][i] = ratio.value, ratio.value * ratio.error
-    m = measure(train, held_out, probes=min(preset.probes, 512), seed=seed, device=device)
-    t_g, t_c = m.generalization, m.collapse
-    share = t_g.value / t_c.value
-    error = share * np.hypot(t_g.error / t_g.value, t_c.error / t_c.value)
-    label = label.format(len(train))
-    edge = edge_correction(min(t_g.value / m.condensation.value, 0.99), m.N)
-    value, error_of = (float(table[name][-1]) / (1 + edge) for name in ("ratio", "ratio_error"))
-    verdict = judge(law, value, error_of)
-    note = f"before removing the edge's {edge:+.2%}: {table['ratio'][-1]:.5g}; errors over held-out points"
-    rows = [
-        Row(NAMES["law"], label, verdict, f"{verdict.reason}; {note}"),
-        Row(
-            NAMES["inside"], label, _below(inside, share, float(error)), f"t_g = {t_g.value:.4g}, t_c = {t_c.value:.4g}"
-        ),
-    ]
-    curves = xr.Dataset(
-        {f"data_{name}": ("subset", values) for name, values in table.items()}
-        | {"data_P": ("subset", np.array(sizes, dtype=float)), "data_N": dataset.N, "data_collapse": t_c.value}
-        | {"data_optimum": t_g.value, "data_t": ("point", m.t), "data_cross_entropy": ("point", m.cross_entropy.mean)}
-        | {"data_own_weight": ("point", m.own_weight.mean)},
-        coords={"subset": np.arange(len(sizes)), "point": np.arange(len(m.t))},
-    )
-    return rows, curves
-
-
-def _law(train: np.ndarray, held_out: np.ndarray, device: str) -> tuple[Estimate, Estimate, float]:
-    """t_g over the nearest squared distance, from the same held-out points (relative errors), t_g, and the distance."""
-    d2 = nearest_neighbours(train, 1, queries=held_out, device=device).squared_distance[:, 0]
-    x = np.log(d2.mean()) + np.linspace(-1.5, 2.5, 33)
-    cross = (
-        x / 2
-        - EmpiricalScore(train, device=device).clean_profile(held_out, np.exp(x))["log_partition"].T / train.shape[1]
-    )
-    # the extra column carries the distance through the jackknife
-    both, axis = np.column_stack([cross, d2]), np.append(x, x[-1] + 1)
-    ratio = jackknife(axis, both, lambda _, y: minimum(x, y[:-1]) - float(np.log(y[-1])))
-    t_g = jackknife(axis, both, lambda _, y: minimum(x, y[:-1]))
-    exp = [Estimate(float(np.exp(e.value)), e.error, e.reason) for e in (ratio, t_g)]
-    return exp[0], exp[1], float(d2.mean())
-
-
-def _below(prediction: Prediction, measured: float, error: float) -> Verdict:
-    """A bound instead of a value: agree or disagree where it holds, or fails, by three errors."""
-    if not np.isfinite(measured + error):
-        return Verdict(prediction, measured, error, Outcome.INCONCLUSIVE, "nothing was measured")
-    gap = (prediction.value - measured) / error
-    if abs(gap) < 3:
-        return Verdict(prediction, measured, error, Outcome.INCONCLUSIVE, "closer to the bound than 3 sigma")
-    reason = f"{'below' if gap > 0 else 'above'} the bound by {abs(gap):.0f} sigma"
-    return Verdict(prediction, measured, error, Outcome.AGREE if gap > 0 else Outcome.DISAGREE, reason)
-
-
-# --- figure and files -------------------------------------------------------------------------------------------------
-
-
 def figure(result: ExperimentResult) -> Any:
     """t_g against the nearest distance; their ratio against 1/N; the cross-entropy of each data set, with its times."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from validation.nearest_law_figure import nearest_law_figure
 
-    curves = result.curves
-    fig = Figure(figsize=(15, 4.8), layout="constrained")
-    law, ratio, entropy = fig.subplots(1, 3)
-    ends = []
-    for i, label in enumerate(curves["case"].values):
-        part = curves.sel(case=label)
-        near, t_g = part["nearest"].values, part["measured"].sel(quantity="optimum").values
-        law.plot(near, t_g, "o", ms=4, color=f"C{i}", label=label)
-        ends += [near.min(), near.max()]
-        row, inverse = part.sel(quantity="law"), 1 / part["N"].values
-        ratio.errorbar(inverse, row["measured"], row["error"], fmt="o", ms=4, color=f"C{i}", capsize=2, label=label)
-        ratio.errorbar(
-            -0.0008 * (i + 1), row["limit"], row["limit_error"], fmt="s", mfc="white", color=f"C{i}", capsize=3
-        )
-        if np.isfinite(row["known"]).all() and not np.allclose(row["known"], 1):
-            ratio.plot(np.append(inverse, 0), np.append(row["known"], 1), "-", lw=1, color=f"C{i}", alpha=0.7)
-    for i, name in enumerate(curves["data"].values):
-        part, color = curves.sel(data=name), f"C{i + curves.sizes['case']}"
-        label = f"{name}, N = {int(part['data_N'])}"
-        law.errorbar(
-            part["data_d2"], part["data_t_g"], part["data_t_g_error"], fmt="^-", ms=4, lw=0.8, color=color, label=label
-        )
-        ends += [float(part["data_d2"].min()), float(part["data_d2"].max())]
-        x, y = part["data_t"].values / float(part["data_optimum"]), part["data_cross_entropy"].values
-        entropy.plot(x, y - np.nanmin(y), color=color, label=label)
-        entropy.plot(x, part["data_own_weight"], "--", color=color, lw=1, alpha=0.7)
-        entropy.axvline(float(part["data_collapse"] / part["data_optimum"]), color=color, lw=0.8, ls=":")
-    line = np.array([min(ends) / 1.5, max(ends) * 1.5])
-    law.plot(line, line, "-", color="0.5", lw=1, zorder=0)
-    law.set(xscale="log", yscale="log", xlabel="mean squared nearest distance per dimension", ylabel="$t_g$")
-    law.set_title("line: equality; data sets at P/32 ... P")
-    for axis in (law.xaxis, law.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
-    ratio.axhspan(1 - TOLERANCE, 1 + TOLERANCE, color="0.9", zorder=0)
-    ratio.axhline(1.0, color="0.5", lw=1)
-    ratio.set(
-        xlabel="1/N", ylabel="$t_g$ / nearest squared distance", title="● at N, □ extrapolated; lines: theory, no fit"
-    )
-    entropy.set(xscale="log", ylim=(-0.02, 1.05), xlabel="$t/t_g$", ylabel="cross-entropy above its minimum")
-    entropy.set_title("dashed: weight of the own point; dotted: $t_c$")
-    for ax in (law, ratio, entropy):
-        ax.legend(fontsize=8)
-    return fig
-
-
-def _slug(label: str) -> str:
-    return "".join(c if c.isalnum() or c in ".-" else "_" for c in label)
+    return nearest_law_figure(result.curves, TOLERANCE)

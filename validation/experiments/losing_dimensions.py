@@ -20,21 +20,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
 
 from numerics.store import atomic
-from theory.subspaces import predicted_singular_values, subspace_collapse_times
+from theory.subspaces import subspace_collapse_times
 from validation.empirical_score import EmpiricalScore
 from validation.experiments.presets import chosen
-from validation.experiments.result import ExperimentResult, provenance, save, save_figure
+from validation.experiments.progress import counter
+from validation.experiments.result import ExperimentResult, concluded, save, save_figure
 from validation.samplers import generator
 from validation.score_functions import Empirical
-from validation.subspace_probes import KINDS, BlockData, Probe, exact_probe, probe
+from validation.subspace_curves import beside_controls, curves_of
+from validation.subspace_probes import BlockData, Probe, exact_probe, probe
 from validation.subspace_verdicts import (
-    CLAIMS,
     T_SMALL,
     THETA,
-    VIEWS,
     Found,
     claim_rows,
     claim_shares,
@@ -147,7 +146,7 @@ def run(
         for P in case.sizes
         if P in preset.replicas and (case is cases[0] or P in preset.sizes_beyond_first)
     ]
-    total, done = sum(preset.replicas[P] for *_, P in jobs), 0
+    step = counter(progress, sum(preset.replicas[P] for *_, P in jobs))
     rows, curves, times = [], {}, []
     controls: dict[tuple[str, bool], Probe] = {}
     shares: dict[tuple[str, bool], dict[int, Any]] = defaultdict(dict)
@@ -159,29 +158,25 @@ def run(
         found = []
         for replica in range(preset.replicas[P]):
             found.append(_one(data, P, preset, (seed, P, replica), device))
-            done += 1
-            if progress:
-                progress(done, total)
+            step()
         trained = None if network is None else _network(network, data, P, preset, seed, device)
         rows += heuristic_rows(case.label, data, P, preset.t, found)
         rows += time_rows(case.label, data, P, preset.t, found, controls[key], times)
         shares[key][P] = (len(found), claim_shares(preset.t, [f.probe for f in found]))
-        curves[(*key, P)] = _curves(data, P, preset, found, trained)
+        curves[(*key, P)] = curves_of(data, P, preset.t, [f.probe for f in found], trained)
     for (label, normalised), by_size in shares.items():
         rows += claim_rows(label, normalised, preset.t, by_size, controls[(label, normalised)])
-    result = ExperimentResult(
+    result = concluded(
         "losing_dimensions",
         CLAIM,
         rows,
-        _dataset(curves, controls, preset),
-        provenance(
-            command=f"validation.experiments.losing_dimensions.run(preset={preset.name!r}, seed={seed}, device={device!r})",
-            preset={"name": preset.name, "levels": preset.levels, "replicas": dict(preset.replicas)},
-            seed=seed,
-            threshold=THETA,
-            t_small=T_SMALL,
-            seconds=round(time.perf_counter() - started, 1),
-        ),
+        beside_controls(curves, controls, preset.t, NAMES),
+        preset=preset,
+        seed=seed,
+        device=device,
+        started=started,
+        threshold=THETA,
+        t_small=T_SMALL,
     )
     if out is not None:
         _save(result, times, Path(out))
@@ -212,82 +207,6 @@ def _one(data: BlockData, P: int, preset: Preset, seed: tuple[int, ...], device:
 def _network(network: Callable, data: BlockData, P: int, preset: Preset, seed: int, device: str) -> Probe:
     X = data.sample(P, (seed, P, 0, 0), device)
     return probe(network(X, seed), data, preset.t, points=preset.points[P], seed=(seed, P, 0), X=X, device=device)
-
-
-# --- curves and files -------------------------------------------------------------------------------------------------
-
-
-def _curves(data: BlockData, P: int, preset: Preset, found: Sequence[Found], trained: Probe | None) -> xr.Dataset:
-    probes = [f.probe for f in found]
-    out: dict[str, Any] = {}
-
-    def add(name: str, values: np.ndarray, dims: tuple[str, ...]) -> None:
-        out[name] = (dims, values.mean(axis=0))
-        spread = (
-            values.std(axis=0, ddof=1) / math.sqrt(len(values))
-            if len(values) > 1
-            else np.full(values.shape[1:], np.nan)
-        )
-        out[f"{name}_error"] = (dims, spread)
-
-    for name, read in {"frame": lambda p: p.frame, "symmetric": lambda p: p.symmetric}.items():
-        add(name, np.array([read(p) / read(p).max(axis=1, keepdims=True) for p in probes]), ("t", "direction"))
-    add("column", np.array([VIEWS["plain frame at the centre"](p) for p in probes]), ("t", "subspace"))
-    add("symmetric_column", np.array([p.symmetric_column for p in probes]), ("t", "subspace"))
-    add("squares", np.array([p.squares for p in probes]), ("t", "subspace"))
-    by_kind = {
-        "value": (lambda p, kind: p.value[kind].mean(axis=1), ("t", "subspace")),
-        "eigenvalue": (lambda p, kind: p.eigenvalues[kind].mean(axis=1), ("t", "direction")),
-        "squares_at": (lambda p, kind: (1 / p.participation[kind]).mean(axis=1), ("t",)),
-    }
-    for name, (read, dims) in by_kind.items():
-        stacked = np.array([[read(p, kind) for kind in KINDS] for p in probes])
-        add(name, stacked, ("kind", *dims))
-    medians = [np.median(np.concatenate([p.value[kind] for p in probes], axis=1), axis=1) for kind in KINDS]
-    out["value_median"] = (("kind", "t", "subspace"), np.array(medians))
-    heuristic = predicted_singular_values(data.model, P, data.N, preset.t, normalised=data.normalised)
-    out["heuristic"] = (("t", "subspace"), heuristic)
-    levels = [
-        subspace_collapse_times(
-            data.model, P, data.N, level=level, normalised=data.normalised and level == "gaussian-rem"
-        )
-        for level in ("gaussian-rem", "marginal", "frozen")
-    ]
-    out["claim_share"] = (("claim", "view"), np.array(list(claim_shares(preset.t, probes).values())))
-    out["predicted_time"] = (("level", "subspace"), np.array(levels))
-    if trained is not None:
-        out["network_frame"] = (("t", "direction"), trained.frame / trained.frame.max(axis=1, keepdims=True))
-        out["network_value"] = (("kind", "t", "subspace"), np.array([trained.value[k].mean(axis=1) for k in KINDS]))
-    return xr.Dataset(out)
-
-
-def _dataset(curves: Mapping[tuple, xr.Dataset], controls: Mapping[tuple, Probe], preset: Preset) -> xr.Dataset:
-    """One labelled array a quantity, NaN where a preset leaves a size out."""
-    sizes = sorted({key[2] for key in curves})
-    by_case = []
-    labels = list(dict.fromkeys(key[0] for key in curves))
-    for label in labels:
-        by_norm = []
-        for normalised in (False, True):
-            mine = {key[2]: part for key, part in curves.items() if key[:2] == (label, normalised)}
-            part = xr.concat(list(mine.values()), xr.DataArray(list(mine), dims="P", name="P"), join="outer")
-            control = controls[(label, normalised)]
-            part["exact_column"] = (("t", "subspace"), VIEWS["plain frame at the centre"](control))
-            part["exact_symmetric_column"] = (("t", "subspace"), control.symmetric_column)
-            part["exact_frame"] = (("t", "direction"), control.frame / control.frame.max(axis=1, keepdims=True))
-            exact = [control.value[kind if kind != "training" else "fresh"].mean(axis=1) for kind in KINDS]
-            part["exact_value"] = (("kind", "t", "subspace"), np.array(exact))
-            by_norm.append(part.reindex(P=sizes))
-        by_case.append(xr.concat(by_norm, xr.DataArray([False, True], dims="normalised", name="normalised")))
-    data = xr.concat(by_case, xr.DataArray(labels, dims="case", name="case"))
-    return data.assign_coords(
-        t=preset.t,
-        kind=list(KINDS),
-        subspace=list(NAMES),
-        level=["gaussian-rem", "marginal", "frozen"],
-        claim=list(CLAIMS),
-        view=list(VIEWS),
-    )
 
 
 def figure(result: ExperimentResult) -> Any:

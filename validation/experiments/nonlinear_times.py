@@ -16,10 +16,10 @@ from validation.experiments.result import ExperimentResult
 __all__ = ["CASES", "NONLINEAR", "PRESETS", "figure", "run"]
 
 CASES = (
-    Case("tanh, alpha_D=0.5, alpha=0.2", HiddenManifold(0.5, "tanh"), 0.2, 0.87, (26, 30, 36, 42, 48, 54)),
-    Case("relu, alpha_D=0.5, alpha=0.2", HiddenManifold(0.5, "relu"), 0.2, 0.74, (26, 30, 36, 42, 48, 54)),
-    Case("tanh, alpha_D=0.25, alpha=0.15", HiddenManifold(0.25, "tanh"), 0.15, 0.98, (32, 40, 48, 56, 64, 72)),
-    Case("relu, alpha_D=0.25, alpha=0.15", HiddenManifold(0.25, "relu"), 0.15, 0.84, (32, 40, 48, 56, 64, 72)),
+    Case("tanh, alpha_D=0.5, alpha=0.2", HiddenManifold(0.5, "tanh"), 0.2, (26, 30, 36, 42, 48, 54), 0.87),
+    Case("relu, alpha_D=0.5, alpha=0.2", HiddenManifold(0.5, "relu"), 0.2, (26, 30, 36, 42, 48, 54), 0.74),
+    Case("tanh, alpha_D=0.25, alpha=0.15", HiddenManifold(0.25, "tanh"), 0.15, (32, 40, 48, 56, 64, 72), 0.98),
+    Case("relu, alpha_D=0.25, alpha=0.15", HiddenManifold(0.25, "relu"), 0.15, (32, 40, 48, 56, 64, 72), 0.84),
 )
 NONLINEAR = Study(
     "nonlinear_times",

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from numerics.domain import DomainError
 from numerics.store import atomic, save_dataset, versions
 from validation.prediction import Outcome, Verdict
 
-__all__ = ["ExperimentResult", "Row", "provenance", "save", "save_figure"]
+__all__ = ["ExperimentResult", "Row", "concluded", "provenance", "save", "save_figure", "side_by_side"]
 
 _COLUMNS = ("quantity", "model", "theory", "measured", "error", "deviation_percent", "sigmas", "p_form", "verdict")
 
@@ -121,6 +122,41 @@ class ExperimentResult:
 def provenance(**arguments: Any) -> dict[str, Any]:
     """The given arguments with the versions of everything that made the numbers."""
     return {**arguments, "versions": versions(), "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
+
+
+def concluded(
+    name: str,
+    claim: str,
+    rows: Sequence[Row],
+    curves: xr.Dataset,
+    *,
+    preset: Any,
+    seed: int,
+    device: str,
+    started: float,
+    arguments: Mapping[str, Any] | None = None,
+    **told: Any,
+) -> ExperimentResult:
+    """The result of an experiment that began at `started` (`time.perf_counter`), with its provenance.
+
+    `preset` is its record, a dataclass with a `name`; `arguments` are further arguments of `run` that the command tells,
+    `told` is what else a reader should know of the run.
+    """
+    shown = {"preset": preset.name, "seed": seed, "device": device, **(arguments or {})}
+    command = f"validation.experiments.{name}.run({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+    seconds = round(time.perf_counter() - started, 1)
+    made = provenance(command=command, preset=vars(preset), seed=seed, **told, seconds=seconds)
+    return ExperimentResult(name, claim, rows, curves, made)
+
+
+def side_by_side(parts: Sequence[xr.Dataset], labels: Sequence[str], dimension: str = "case") -> xr.Dataset:
+    """Curves of several cases along a new dimension, NaN where one has no value.
+
+    >>> both = side_by_side([xr.Dataset({"N": ("size", [20, 24])}), xr.Dataset({"N": ("size", [30, 36])})], ["a", "b"])
+    >>> dict(both.sizes), int(both.sel(case="b")["N"][0])
+    ({'case': 2, 'size': 2}, 30)
+    """
+    return xr.concat(parts, xr.DataArray(list(labels), dims=dimension, name=dimension), join="outer")
 
 
 def save(result: ExperimentResult, figure: Any, folder: str | os.PathLike) -> list[Path]:

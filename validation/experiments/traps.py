@@ -14,19 +14,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
-from theory import LinearManifold, collapse_time, critical_alpha, onset_time
+from theory import LinearManifold, collapse_time, onset_time
 from theory.drift import finite_size_value
+from theory.trajectories import commitment_width
+from validation.disorder import information, without_disorder
+from validation.experiments.cases import PlantedCase
 from validation.experiments.presets import chosen
-from validation.experiments.result import ExperimentResult, Row, provenance, save
-from validation.extrapolation import Estimate, Form, crossing, extrapolate, jackknife
+from validation.experiments.progress import counter
+from validation.experiments.result import ExperimentResult, Row, concluded, save, side_by_side
+from validation.extrapolation import Estimate, Form, crossing, jackknife, limit_of_logs
 from validation.prediction import Prediction, judge
 from validation.returns import DYNAMICS, measure_commitments, measure_returns
 from validation.samplers import Sampler
 
-__all__ = ["CASES", "FORMS", "PRESETS", "Case", "Preset", "commitment_width", "figure", "run"]
+__all__ = ["CASES", "FORMS", "PRESETS", "Case", "Preset", "figure", "run"]
 
 CLAIM = (
     "Traps exist from t_o on but do not matter before t_c: noised training points return to themselves, and fresh "
@@ -53,22 +56,7 @@ NAMES = {
 }
 _TOP, _BOTTOM, _STARTS = 25.0, 30.0, 7  # pure noise at 25 variances; the end at t_c/30; starting levels
 _DRAWS = 4000
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model, a load, and the sizes at which it is simulated, ascending."""
-
-    label: str
-    model: LinearManifold
-    alpha: float
-    sizes: tuple[int, ...]
-
-    def patterns(self, N: int) -> int:
-        """Number of training points: e^{alpha N} competitors, rounded, and the own one."""
-        return round(float(np.exp(self.alpha * N))) + 1
-
-
+Case = PlantedCase
 CASES = (
     Case("alpha_D=0.5, alpha=0.2", LinearManifold(0.5), 0.2, (26, 30, 34, 38, 44)),
     Case("alpha_D=0.25, alpha=0.15", LinearManifold(0.25), 0.15, (36, 40, 44, 48, 56)),
@@ -136,12 +124,12 @@ def run(
     cases, started = tuple(cases)[: preset.cases], time.perf_counter()
     declared = {case.label: _declare(case, theory) for case in cases}  # before anything is drawn
     jobs = [(case, N, r) for case in cases for N in case.sizes[: preset.sizes] for r in range(preset.replicas)]
-    work = np.cumsum([_cost(case, N, preset) for case, N, _ in jobs]) / 1e6
+    work = [_cost(case, N, preset) / 1e6 for case, N, _ in jobs]
+    step = counter(progress, sum(work))
     found: dict[tuple[str, int], list[dict[str, np.ndarray]]] = {}
-    for (case, N, r), done in zip(jobs, work, strict=True):
+    for (case, N, r), cost in zip(jobs, work, strict=True):
         found.setdefault((case.label, N), []).append(_replica(case, N, preset, (seed, N, r), device))
-        if progress:
-            progress(round(done), round(work[-1]))
+        step(cost)
     rows, curves = [], []
     for case in cases:
         sizes = case.sizes[: preset.sizes]
@@ -149,38 +137,20 @@ def run(
         case_rows, case_curves = _compare(case, sizes, stacked, declared[case.label], seed)
         rows += case_rows
         curves.append(case_curves)
-    result = ExperimentResult(
+    result = concluded(
         "traps",
         CLAIM,
         rows,
-        xr.concat(curves, xr.DataArray([case.label for case in cases], dims="case", name="case"), join="outer"),
-        provenance(
-            command=f"validation.experiments.traps.run(preset={preset.name!r}, seed={seed}, device={device!r})",
-            preset=vars(preset),
-            schemes={name: {"scheme": scheme, "N dlog t": step} for name, (scheme, step) in DYNAMICS.items()},
-            seed=seed,
-            seconds=round(time.perf_counter() - started, 1),
-        ),
+        side_by_side(curves, [case.label for case in cases]),
+        preset=preset,
+        seed=seed,
+        device=device,
+        started=started,
+        schemes={name: {"scheme": scheme, "N dlog t": step} for name, (scheme, step) in DYNAMICS.items()},
     )
     if out is not None:
         save(result, figure(result), out)
     return result
-
-
-def commitment_width(model: Any, alpha: float) -> float:
-    r"""Standard deviation of the logarithm of the commitment time, times the square root of N, at large N.
-
-    .. math:: \sqrt N\,\mathrm{std}(\log t)=\frac2{\sqrt{A(t_c)}},\qquad A(t)=\int\rho\frac r{r+t}
-
-    The log odds :math:`\Delta=N(\alpha-\tfrac12\mathcal L)+\tfrac12\sum_i(\omega_i^2-y_i^2)`, with :math:`y` the whitened
-    :math:`x`, have variance :math:`NA` and slope :math:`\tfrac12NA` in log t. Source: [ours: docs/derivations/trajectories.md].
-
-    >>> round(commitment_width(LinearManifold(0.5), 0.2), 3)
-    3.948
-    """
-    t = collapse_time(model, alpha)
-    A = 2 * (critical_alpha(model, t, kind="onset") - critical_alpha(model, t, kind="collapse"))
-    return 2 / A**0.5
 
 
 # --- one training set -------------------------------------------------------------------------------------------------
@@ -202,30 +172,12 @@ def _replica(case: Case, N: int, preset: Preset, seed: tuple[int, ...], device: 
     common = {"seed": seed, "device": device}
     found = measure_returns(X, _starts(case), low, released, weights=preset.weights, **common)
     found |= measure_commitments(X, top, low, fresh, **common)
-    return found | {"information": np.array(_information(sampler))}
-
-
-def _information(sampler: Sampler) -> float:
-    """Half log det(1 + C/t) at t = the mean variance: by how much one draw of F moves every time of its training set."""
-    M = sampler.embed(torch.eye(sampler.latent_dimension, dtype=torch.float64))
-    inner = M @ M.T / sampler.model.mean_variance
-    return 0.5 * float(torch.logdet(inner + torch.eye(len(inner), dtype=torch.float64)))
+    return found | {"information": np.array(information(sampler))}
 
 
 def _without_disorder(m: Mapping[str, np.ndarray], case: Case, N: int, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that takes from replica means (R, ...) what is linear in the `_information` of their F.
-
-    Its mean over F is known from many more draws than there are training sets (a control variate by regression).
-    """
     draws = (Sampler(case.model, N, (seed, N, 1_000_000 + i)) for i in range(_DRAWS))
-    expected = float(np.mean([_information(sampler) for sampler in draws]))
-    x = m["information"] - m["information"].mean()
-
-    def corrected(y: np.ndarray) -> np.ndarray:
-        slope = np.tensordot(x, y - y.mean(axis=0), axes=(0, 0)) / (x @ x)
-        return y - np.multiply.outer(m["information"] - expected, slope)
-
-    return corrected
+    return without_disorder(m["information"], float(np.mean([information(sampler) for sampler in draws])))
 
 
 def _starts(case: Case) -> np.ndarray:
@@ -290,22 +242,18 @@ def _compare(
     table = {name: [] for name in ("measured", "error", "fitted", "limit", "limit_error", "theory")}
     for name, form in FORMS.items():
         y, sigma = (np.array([getattr(e[name], part) for e in estimates]) for part in ("value", "error"))
-        good, known = np.isfinite(y), np.array(drift) * (form.known != "")
-        value = error = p_form = np.nan
+        known = np.array(drift) * (form.known != "")
+        limit = limit_of_logs(N, y, sigma, form, known)
         note, fitted = "too few sizes with a measured time", np.full(len(N), np.nan)
-        if good.sum() > 1 + len(form.free):
-            fit = extrapolate(N[good], y[good], sigma[good], form, known[good])
-            value, p_form = float(np.exp(fit.limit)), fit.p_value
-            error = value * fit.error
+        if fit := limit.fit:
             fitted = np.exp(known + form.design(N) @ np.array([fit.limit, *fit.coefficients.values()]))
-            note = f"N = {int(N[good][0])}..{int(N[good][-1])}; chi2/dof = {fit.chi2:.2f}/{fit.dof}"
+            note = f"N = {int(fit.N[0])}..{int(fit.N[-1])}; chi2/dof = {fit.chi2:.2f}/{fit.dof}"
             if name != "width":
-                note += f"; {abs(value - t_o) / error:.0f} sigma from the onset time {t_o:.4g}"
-        verdict = judge(declared[name], value, error, p_form)
+                note += f"; {abs(limit.value - t_o) / limit.error:.0f} sigma from the onset time {t_o:.4g}"
+        verdict = judge(declared[name], limit.value, limit.error, limit.p_value)
         rows.append(Row(NAMES[name], case.label, verdict, f"{verdict.reason}; {note}"))
-        for key, entry in zip(
-            table, (np.exp(y), np.exp(y) * sigma, fitted, value, error, declared[name].value), strict=True
-        ):
+        entries = (np.exp(y), np.exp(y) * sigma, fitted, limit.value, limit.error, declared[name].value)
+        for key, entry in zip(table, entries, strict=True):
             table[key].append(entry)
     by_size = {key: (("quantity", "size"), np.array(table[key])) for key in ("measured", "error", "fitted")}
     by_case = {key: ("quantity", np.array(table[key])) for key in ("limit", "limit_error", "theory")}
@@ -354,67 +302,8 @@ def _identities(case: Case, found: Sequence[Mapping[str, np.ndarray]], declared:
     return [*rows, Row(NAMES["reversal"], case.label, verdict, f"{verdict.reason}; {note}")]
 
 
-# --- figure and files -------------------------------------------------------------------------------------------------
-
-
 def figure(result: ExperimentResult) -> Any:
     """Returns against the starting noise; distribution of commitment times; extrapolations; one row of panels a case."""
-    from matplotlib.figure import Figure
+    from validation.returns_figure import returns_figure
 
-    data = result.curves
-    cases = data["case"].values
-    fig = Figure(figsize=(15, 4.6 * len(cases)), layout="constrained")
-    for label, panels in zip(cases, fig.subplots(len(cases), 3, squeeze=False), strict=True):
-        part = data.sel(case=label)
-        t_c, t_o, start = float(part["collapse_time"]), float(part["onset_time"]), part["start"].values
-        shades = [0.35 + 0.65 * i / max(1, part.sizes["size"] - 1) for i in range(part.sizes["size"])]
-        returned, committed, limits = panels
-        for i, shade in enumerate(shades):
-            N = int(part["N"][i])
-            for key, color, style in (("return, SDE", "C0", "o"), ("return, flow", "C1", "s")):
-                y, dy = (part[f"curve_{key}{end}"].values[i] for end in ("", "_error"))
-                returned.errorbar(
-                    start,
-                    y,
-                    dy,
-                    fmt=style,
-                    ms=4,
-                    color=color,
-                    alpha=shade,
-                    label=f"{key}, N = {N}" if shade == 1 else None,
-                )
-            returned.plot(start, part["curve_participation, all"].values[i], "-", color="C0", alpha=shade, lw=1)
-            p = part["probability"].values
-            for key, color in (("commitment, SDE", "C0"), ("commitment, flow", "C1")):
-                name = f"{key.split(', ')[1]}, N = {N}" if shade in (shades[0], 1.0) else None
-                committed.plot(np.exp(part[f"quantile_{key}"].values[i]), p, color=color, alpha=shade, label=name)
-        committed.plot(
-            np.exp(part["quantile_reversed"].values[-1]), p, "k:", lw=1.2, label="forward diffusion, largest N"
-        )
-        returned.plot(start, part["curve_clean weight"].values[-1], "k--", lw=1, label="weight of the point at itself")
-        for ax in (returned, committed):
-            ax.axvline(t_c, color="C3", lw=1.2)
-            ax.axvline(t_o, color="0.5", lw=1.2)
-            ax.set_xscale("log", base=2)
-            ax.xaxis.set_major_formatter("{x:g}")
-            ax.text(t_c, 1.02, "$t_c$", color="C3", ha="center", transform=ax.get_xaxis_transform())
-            ax.text(t_o, 1.02, "$t_o$", color="0.4", ha="center", transform=ax.get_xaxis_transform())
-        returned.set(xlabel="t at release", ylabel="fraction that returns to its own point")
-        committed.set(xlabel="t of commitment", ylabel="fraction committed at smaller t")
-        inverse = 1 / part["N"].values
-        for i, name in enumerate(n for n in FORMS if n != "width"):
-            row = part.sel(quantity=name)
-            limits.errorbar(inverse, row["measured"], row["error"], fmt="o", ms=4, color=f"C{i}", capsize=2, label=name)
-            limits.plot(inverse, row["fitted"], "-", color=f"C{i}", lw=1, alpha=0.6)
-            limits.errorbar(
-                -0.0012 * (i + 1), row["limit"], row["limit_error"], fmt="s", mfc="white", color=f"C{i}", capsize=3
-            )
-        limits.axhspan(t_c * (1 - TOLERANCE), t_c * (1 + TOLERANCE), color="0.9", zorder=0)
-        limits.axhline(t_c, color="C3", lw=1.2)
-        limits.axhline(t_o, color="0.5", lw=1.2)
-        limits.set(xlabel="1/N", ylabel="t", title="● at N, □ extrapolated; red: $t_c$, grey: $t_o$")
-        for ax in panels:
-            ax.legend(fontsize=8)
-        committed.set_title(str(label), pad=16)
-        returned.set_title("lines: $E\\sum w^2$ at release", pad=16)
-    return fig
+    return returns_figure(result.curves, [name for name in FORMS if name != "width"], TOLERANCE)

@@ -1,0 +1,26 @@
+"""The command line: `geomem times | phase-diagram | audit | spectrum | train | validate | report`."""
+
+from __future__ import annotations
+
+import sys
+
+from numerics.domain import DomainError
+from validation.cli import theory_commands  # noqa: F401 - imports in the order of the commands in --help
+
+# isort: split
+from validation.cli import data_commands, run_commands  # noqa: F401
+from validation.cli.terminal import app, notes
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Entry point: user errors end with one line and status 2, never a traceback."""
+    try:
+        app()
+    except (DomainError, NotImplementedError) as error:
+        notes.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        notes.print("interrupted; finished parts that were written stay: run the same command to go on")
+        sys.exit(130)

@@ -1,0 +1,193 @@
+"""What is asked of a data set: `geomem audit`, `geomem spectrum` and `geomem train`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from numerics.domain import DomainError
+from validation.cli.options import Device, FigureFile, ImageSize, Key, Limit, Seed
+from validation.cli.terminal import app, console, given, made_folder, notes, numbers_of, progress_bar
+
+
+@app.command(epilog="Example: `geomem audit images/ --sigma 0.1,0.5 --out audit`")
+def audit(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: scikit-learn's digits."),
+    ] = None,
+    sigma: Annotated[
+        str | None, typer.Option(help="Noise levels for the table of sizes, data units; default: around collapse.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the figure and the numbers.")] = None,
+    key: Key = None,
+    limit: Limit = None,
+    image_size: ImageSize = None,
+    probes: Annotated[int, typer.Option(help="Points used as probes.", min=2)] = 256,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint of `geomem train`: audit its networks on the data they were trained on."),
+    ] = None,
+    twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
+    finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """At what noise does this data set memorise, how many samples would it need? Theory beside measurement."""
+    if model is not None:
+        return _audit_model(model, data, out, probes, device)
+    from validation.audit import audit as run
+    from validation.audit_tables import audit_lines, write_audit
+    from validation.data import load
+
+    sigmas = numbers_of("--sigma", sigma) if sigma else None
+    folder = made_folder(out) if out else None
+    dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
+    with notes.status("audit") as status:
+        result = run(
+            dataset,
+            sigmas=sigmas,
+            probes=probes,
+            twin=twin,
+            finite_size=finite_size,
+            seed=seed,
+            device=device,
+            progress=lambda line: status.update(line),
+        )
+    for item in audit_lines(result):
+        console.print(item, highlight=False)
+    if folder:
+        console.print("wrote " + ", ".join(map(str, write_audit(result, folder))), highlight=False)
+
+
+def _audit_model(model: Path, data: Path | None, out: Path | None, probes: int, device: str) -> None:
+    from numerics.store import save_dataset
+    from validation.training.command import audit_model, report_lines
+
+    if data is not None:
+        raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
+    folder = made_folder(out) if out else None
+    with notes.status("audit"):
+        found = audit_model(model, points=probes, device=device)
+    for P, losses in found:
+        for line in report_lines(P, losses):
+            console.print(line, markup=False, highlight=False)
+        if folder:
+            console.print(f"wrote {save_dataset(losses, folder / f'model-P{P}.csv')}", highlight=False)
+
+
+@app.command(
+    epilog="Example: `geomem spectrum --out digits.png`, or "
+    "`geomem spectrum --subspaces 5:1.0,5:0.09,20:0.0001 -P 1000 --out subspaces.png`"
+)
+def spectrum(
+    data: Annotated[Path | None, typer.Argument(help="As for `geomem audit`; default: scikit-learn's digits.")] = None,
+    subspaces: Annotated[
+        str | None, typer.Option(help="Synthetic data instead: dimension:variance pairs, separated by commas.")
+    ] = None,
+    p: Annotated[int | None, typer.Option("-P", "--P", help="Training points of --subspaces; default 1000.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A checkpoint of `geomem train`: its networks too, one figure each.")
+    ] = None,
+    out: FigureFile = Path("spectrum.png"),
+    sigma: Annotated[
+        str | None, typer.Option(help="Range of noise, low,high in data units; default: around collapse.")
+    ] = None,
+    points: Annotated[int, typer.Option(help="Noise levels.", min=4)] = 25,
+    probes: Annotated[int, typer.Option(help="Points of each kind at which the score is probed.", min=2)] = 24,
+    key: Key = None,
+    limit: Limit = None,
+    image_size: ImageSize = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """At which noise does a training set's score lose directions, and which first?
+
+    The spectrum of the empirical score's Jacobian over a grid of noise, at noised training points, fresh points and the
+    centre, beside the Gaussian (for synthetic data: exact) score and the empirical score of half of the points.
+    """
+    from validation.spectrum_command import run
+    from validation.spectrum_figure import reading, tables
+
+    levels = None if sigma is None else numbers_of("--sigma", sigma)
+    with progress_bar("spectra") as progress:
+        found = run(
+            data,
+            out,
+            subspaces=subspaces,
+            P=p,
+            model=model,
+            sigmas=levels,
+            points=points,
+            probes=probes,
+            seed=seed,
+            device=device,
+            progress=progress,
+            **given(key=key, limit=limit, image_size=image_size),
+        )
+    for result, files in found:
+        console.print(f"\n[bold]{result.attrs['data']}[/bold]", highlight=False)
+        for item in tables(result):
+            console.print(item.shown(compact=True))
+        for line in reading(result):
+            console.print(line, highlight=False)
+        console.print("wrote " + ", ".join(map(str, files)), highlight=False)
+
+
+@app.command(epilog="Example: `geomem train linear -P 100,1000,10000 --steps 2000 --out model.safetensors`")
+def train(
+    data: Annotated[
+        str, typer.Argument(help="linear (the headline's manifold), digits, or a file or folder as for `geomem audit`.")
+    ] = "linear",
+    out: Annotated[Path, typer.Option(help="Checkpoint, .safetensors; an interrupted run goes on from it.")] = Path(
+        "model.safetensors"
+    ),
+    p: Annotated[
+        str | None, typer.Option("-P", "--P", help="Dataset sizes separated by commas: one network each, all at once.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 10_000,
+    batch: Annotated[int, typer.Option(help="Points a step and network.", min=1)] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Adam's, before it decays.")] = 1e-3,
+    network: Annotated[str, typer.Option(help="mlp, unet, or auto: a U-Net for images.")] = "auto",
+    width: Annotated[int | None, typer.Option(help="Hidden width, or channels of the finest level.", min=1)] = None,
+    blocks: Annotated[int | None, typer.Option(help="Residual blocks (a level).", min=1)] = None,
+    sigma: Annotated[str, typer.Option(help="Range of noise that is learned, low,high in data units.")] = "0.002,10",
+    precision: Annotated[str, typer.Option(help="auto (bfloat16 on cuda), float32, float64 or bfloat16.")] = "auto",
+    limit: Limit = None,
+    image_size: ImageSize = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint if it is there.")] = True,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Train score networks by denoising score matching; under torchrun, on several devices."""
+    from contextlib import ExitStack
+
+    from validation.training import NoiseLevels, TrainingConfig
+    from validation.training.command import audit_model, report_lines
+    from validation.training.command import train as run
+    from validation.training.distributed import launched, process_group
+    from validation.training.progress import training_bar
+
+    levels = numbers_of("--sigma", sigma)
+    if len(levels) != 2:
+        raise DomainError("--sigma", sigma, "two numbers low,high with 0 < low < high")
+    config = TrainingConfig(steps, batch, learning_rate, noise=NoiseLevels(*levels), precision=precision)
+    sizes = None if p is None else numbers_of("-P", p)
+    source = {"data": data, "seed": seed, **given(limit=limit, image_size=image_size)}
+    chosen = given(kind=network, width=width, blocks=blocks)
+    with ExitStack() as stack:
+        many = launched()
+        device = stack.enter_context(process_group(device)) if many else device
+        options = {"device": device, "resume": resume, "distributed": many}
+        with training_bar(notes) as bar:
+            progress = bar if os.environ.get("RANK", "0") == "0" else None
+            trainer = run(source, sizes, chosen, config, out, **options, progress=progress)
+        if many and trainer.processes.rank:
+            return
+        for P, losses in audit_model(out, device=device):
+            for line in report_lines(P, losses):
+                console.print(line, markup=False, highlight=False)
+        console.print(f"wrote {out}", highlight=False)

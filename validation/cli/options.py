@@ -1,0 +1,17 @@
+"""Options that several commands share, each with its help said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Device", "FigureFile", "ImageSize", "Key", "Limit", "Seed"]
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.")]
+Key = Annotated[str | None, typer.Option(help="Array inside an npz.")]
+Limit = Annotated[int | None, typer.Option(help="Use at most this many samples.", min=4)]
+ImageSize = Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels.", min=1)]
+FigureFile = Annotated[Path, typer.Option(help="Figure: .png, .pdf or .svg. The numbers go beside it as .nc and .csv.")]

@@ -1,0 +1,163 @@
+"""What theory alone answers: `geomem times` and `geomem phase-diagram`."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from numerics.domain import DomainError
+from validation.cli.options import FigureFile
+from validation.cli.terminal import app, console, numbers_of, progress_bar
+
+
+class ModelName(StrEnum):
+    isotropic = "isotropic"
+    linear = "linear"
+    subspaces = "subspaces"
+    hidden = "hidden"
+
+
+def _model(name: ModelName, alpha_d: float | None, variances: str, fractions: str | None, activation: str) -> Any:
+    from theory import HiddenManifold, Isotropic, LinearManifold, Subspaces
+
+    s = numbers_of("--variances", variances)
+    f = numbers_of("--fractions", fractions) if fractions else None
+    if name is ModelName.isotropic:
+        if len(s) != 1:
+            raise DomainError("--variances", variances, "one number for an isotropic model")
+        return Isotropic(s[0])
+    if name is ModelName.subspaces:
+        if f is None:
+            raise DomainError("--fractions", None, "given for subspaces, one number for each variance")
+        return Subspaces(f, s)
+    if alpha_d is None:
+        raise DomainError("--alpha-d", None, "given for this model: latent over ambient dimension, > 0")
+    if name is ModelName.hidden:
+        return HiddenManifold(alpha_d, activation, s, f)
+    return LinearManifold(alpha_d, s, f)
+
+
+@app.command(
+    epilog="Example: `geomem times --alpha-d 0.5 --alpha 0.2`, or `geomem times --alpha-d 0.05 -P 50000 -N 784`"
+)
+def times(
+    model: Annotated[ModelName, typer.Option(help="Data model.")] = ModelName.linear,
+    alpha_d: Annotated[float | None, typer.Option(help="Latent over ambient dimension, D/N > 0.")] = None,
+    variances: Annotated[str, typer.Option(help="Variances, separated by commas.")] = "1.0",
+    fractions: Annotated[str | None, typer.Option(help="Fractions, separated by commas.")] = None,
+    activation: Annotated[
+        str,
+        typer.Option(help="For hidden manifolds: identity, tanh, erf, relu, leaky_relu, sign, abs, sin or quadratic."),
+    ] = "tanh",
+    alpha: Annotated[float | None, typer.Option(help="Load log P / N > 0.")] = None,
+    p: Annotated[float | None, typer.Option("-P", help="Number of samples, with -N instead of --alpha.")] = None,
+    n: Annotated[float | None, typer.Option("-N", help="Ambient dimension.")] = None,
+    equations: Annotated[bool, typer.Option(help="Also print the equation each time solves.")] = False,
+) -> None:
+    """The four times of a data model: onset of traps, collapse, condensation, best generalisation."""
+    from theory import collapse_time, condensation_time, generalization_time, onset_time
+
+    chosen = _model(model, alpha_d, variances, fractions, activation)
+    table = Table(title=str(chosen), title_justify="left")
+    for column in ("time", "t = sigma²", "sigma", "log t", "DDPM alpha-bar"):
+        table.add_column(column, justify="left" if column == "time" else "right")
+    printed = []
+    for function in (onset_time, collapse_time, condensation_time, generalization_time):
+        log_t = function(chosen, alpha, P=p, N=n, log=True)
+        t = math.exp(log_t) if log_t > -700 else math.nan
+        representable = log_t > -700
+        cells = (f"{t:.10g}", f"{math.exp(log_t / 2):.6g}") if representable else ("below float range",) * 2
+        table.add_row(function.kind, *cells, f"{log_t:.8g}", f"{1 / (1 + t):.6g}" if representable else "1")
+        printed.append((function.kind, function.equation(chosen)) if equations else None)
+    console.print(table)
+    for kind, equation in filter(None, printed):
+        console.print(f"{kind}: {equation}", markup=False, highlight=False)
+
+
+@app.command(epilog="Example: `geomem phase-diagram --out diagram.png --points 96`")
+def phase_diagram(
+    out: FigureFile = Path("phase_diagram.png"),
+    view: Annotated[str, typer.Option(help="map, lines or both.")] = "both",
+    variances: Annotated[str, typer.Option(help="Latent variances, separated by commas.")] = "1.0",
+    fractions: Annotated[str | None, typer.Option(help="Their fractions.")] = None,
+    alpha: Annotated[str, typer.Option(help="Range of the load, low,high.")] = "0.001,3",
+    alpha_d: Annotated[str, typer.Option(help="Range of D/N, low,high.")] = "0.01,3",
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help="Draw a nonlinear hidden manifold: tanh, relu, erf, sign, abs, sin, ... Several, separated by commas, are "
+            "set side by side, beside their Gaussian-equivalence shortcut."
+        ),
+    ] = None,
+    points: Annotated[int, typer.Option(help="Points along each axis.", min=2)] = 64,
+) -> None:
+    """Phase diagram of all four times over load and latent dimension. Can be killed and resumed."""
+    from numerics.store import save_dataset, writable
+    from validation.figures import phase_lines, phase_map, save
+
+    if view not in ("map", "lines", "both"):
+        raise DomainError("--view", view, "map, lines or both")
+    if out.suffix not in (".png", ".pdf", ".svg"):
+        raise DomainError("--out", str(out), "a file name that ends in .png, .pdf or .svg")
+    writable(out, argument="--out")
+    latent = (numbers_of("--variances", variances), numbers_of("--fractions", fractions) if fractions else None)
+    axes = (_range("--alpha", alpha, points), _range("--alpha-d", alpha_d, points))
+    several = [name.strip() for name in activation.split(",") if name.strip()] if activation else []
+    numbers = out.with_suffix(".nc")
+    if len(several) > 1:
+        from theory.phase_diagram import activation_diagrams
+        from validation.activation_figures import activation_lines, activation_maps
+
+        with progress_bar("phase diagrams") as progress:
+            diagram = activation_diagrams(
+                several, *axes, variances=latent[0], fractions=latent[1], out=numbers, progress=progress
+            )
+        views = {"map": activation_maps, "lines": activation_lines}
+    else:
+        from theory.phase_diagram import phase_diagram as compute
+
+        family = _Family(*latent, activation)
+        with progress_bar("phase diagram") as progress:
+            diagram = compute(*axes, family=family, out=numbers, progress=progress)
+        views = {"map": partial(phase_map, title=str(family)), "lines": partial(phase_lines, title=str(family))}
+    written = [numbers, save_dataset(diagram, out.with_suffix(".csv"))]
+    for name in ("map", "lines") if view == "both" else (view,):
+        path = out.with_name(f"{out.stem}-{name}{out.suffix}") if view == "both" else out
+        save(views[name](diagram), path)
+        written.append(path)
+    console.print("wrote " + ", ".join(map(str, written)), highlight=False)
+
+
+class _Family:
+    """Manifolds that differ in alpha_D only."""
+
+    def __init__(self, variances: list[float], fractions: list[float] | None, activation: str | None):
+        self.variances, self.fractions, self.activation = variances, fractions, activation
+        self(1.0)  # checked before any work
+
+    def __call__(self, alpha_D: float) -> Any:
+        from theory import HiddenManifold, LinearManifold
+
+        if self.activation is None:
+            return LinearManifold(alpha_D, self.variances, self.fractions)
+        return HiddenManifold(alpha_D, self.activation, self.variances, self.fractions)
+
+    def __repr__(self) -> str:
+        latent = ", ".join(f"{s:g}" for s in self.variances)
+        kind = f"{self.activation} hidden manifold" if self.activation else "linear manifold"
+        return f"{kind}, latent variance {latent}"
+
+
+def _range(name: str, text: str, points: int) -> Any:
+    import numpy as np
+
+    ends = numbers_of(name, text)
+    if len(ends) != 2 or not 0 < ends[0] < ends[1] < math.inf:
+        raise DomainError(name, text, "two numbers low,high with 0 < low < high")
+    return np.geomspace(*ends, points)

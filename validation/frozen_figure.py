@@ -1,0 +1,77 @@
+"""Figure of the frozen spectrum: posterior variance over t against t, size by size, and the law of single values."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from validation.figures import style
+
+__all__ = ["frozen_figure"]
+
+
+def frozen_figure(data: xr.Dataset) -> Figure:
+    """v/t against t for every N, its limit and the exact score; and the distribution of single values."""
+    cases, K, low = data["case"].values, len(data["subspace"]), float(data["ratio"][0])
+    with style():
+        fig = Figure(figsize=(13, 3.6 * len(cases) + 0.6))
+        axes = fig.subplots(len(cases), K + 1, squeeze=False)
+        for row, label in zip(axes, cases, strict=True):
+            part = data.sel(case=label)
+            sizes = [i for i in part["size"].values if np.isfinite(part["N"].values[i])]
+            for k in range(K):
+                ax = row[k]
+                for j, i in enumerate(sizes):
+                    colour = _colour(j, len(sizes))
+                    point = part.isel(size=i, subspace=k)
+                    x = point["ratio"].values * (1 + 0.012 * (j - len(sizes) / 2))
+                    ax.errorbar(x, point["v"], point["v_error"], fmt="o-", ms=3, lw=0.9, color=colour, capsize=2)
+                    ax.lines[-1].set_label(None)
+                    ax.plot([], [], "o-", color=colour, ms=3, label=f"N = {int(point['N'])}, P = {int(point['P'])}")
+                ax.plot(part["ratio"], part["limit"].isel(subspace=k), "k--", lw=1.8, label="theory, N → ∞ (frozen)")
+                ax.plot(
+                    part["ratio"],
+                    part["exact_score"].isel(subspace=k),
+                    color="0.6",
+                    lw=3,
+                    alpha=0.5,
+                    label="exact score",
+                )
+                last = part["finite_theory"].isel(subspace=k).values[sizes]
+                for j, value in enumerate(last):
+                    ax.plot([low * 0.75, low * 0.9], [value] * 2, color=_colour(j, len(sizes)), lw=2)
+                variance = float(part["variance"].values[k])
+                ax.set(xscale="log", xlabel=r"$t/t_\mathrm{cond}$", ylabel=r"$\langle v\rangle/t$")
+                ax.set_title(f"{label}\nvariance r = {variance:g}", fontsize=9)
+                ax.grid(alpha=0.25, lw=0.5)
+            row[0].legend(fontsize=7)
+            ax = row[K]
+            for j, ratio in enumerate((0.1, 0.35, 0.7, 1.5)):
+                point = part.sel(ratio=ratio).isel(subspace=0)
+                ax.plot(
+                    point["quantiles"],
+                    part["probability"],
+                    color=f"C{j}",
+                    lw=1.6,
+                    label=rf"$t={ratio:g}\,t_\mathrm{{cond}}$",
+                )
+                ax.plot(point["quantiles_theory"], part["probability"], color=f"C{j}", lw=1.2, ls="--")
+            ax.set(xlabel=r"$v/t$ of a single point", ylabel="cumulative probability", ylim=(0, 1))
+            ax.set_xscale("symlog", linthresh=0.05, linscale=0.3)
+            ax.set_xlim(-0.002, 10)
+            ax.set_xticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
+            largest = int(part["N"].values[sizes[-1]])
+            ax.set_title(f"single values, first subspace, N = {largest}\n- - Poisson-Dirichlet law, N → ∞", fontsize=9)
+            ax.legend(fontsize=7)
+            ax.grid(alpha=0.25, lw=0.5)
+        fig.suptitle(
+            "Short bars at the left: frozen value at the finite-size edge of the levels, not fitted", fontsize=10
+        )
+    return fig
+
+
+def _colour(j: int, count: int) -> tuple:
+    """The j-th of `count` colours, dark for the largest size."""
+    return colormaps["viridis_r"](0.15 + 0.8 * j / max(count - 1, 1))

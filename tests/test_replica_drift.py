@@ -98,5 +98,5 @@ def test_bad_input():
         Fluctuations(HiddenManifold([0.3, 0.5], "tanh"))
     with pytest.raises(DomainError, match="model"):
         finite_size_value("collapse", HiddenManifold([0.3, 0.5], "tanh"), 0.2, 40)
-    with pytest.raises(DomainError, match="product grid"):
+    with pytest.raises(DomainError, match="beta"):
         Fluctuations(HiddenManifold(0.3, "tanh")).saddle(1e6, 1e-6)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from numerics.domain import DomainError
+from numerics.fixed_point import FixedPoint
 from numerics.replicated_channel import Averages, ReplicatedChannel
+from numerics.solution import Status
 from theory.hidden import HiddenManifold
 from theory.replica_engine import ReplicaEngine
 from theory.replica_loop import one_loop, rs_inverse, rs_log_det
@@ -23,6 +25,8 @@ __all__ = ["Fluctuations"]
 _REPLICAS = 0.1  # and twice as many, of both signs: for the derivatives at n = 0
 _BETA_STEP = 2e-3  # in log beta
 _FIRST = np.array([1, -8, 8, -1]) / (12 * _REPLICAS)
+_ONE = np.array([1.0, 0.0, 1.0, 0.0])
+_TOLERANCE = 1e-10
 _AGREE = 1e-6  # the two quadratures of g
 
 
@@ -157,32 +161,38 @@ class Fluctuations:
 
     def _latents(self, gradient: np.ndarray, n: float) -> list[np.ndarray]:
         """Covariances over the replicas of latents of each variance, at the channel's first derivatives `gradient`."""
-        one = np.array([1.0, 0.0, 1.0, 0.0])
-        return [s * rs_inverse(one - s * gradient / self.alpha_D, n) for s in self.s]
+        return [s * rs_inverse(_ONE - s * gradient / self.alpha_D, n) for s in self.s]
 
-    def replicated(
-        self, n: float, beta: float, delta: float, start, limit: int = 200
-    ) -> tuple[float, float, np.ndarray]:
-        """phi(n), c(n) and the overlaps (00, 0a, aa, ab) at the saddle with n replicas, found from `start`."""
-        overlaps = np.asarray(start, dtype=float)
-        for _ in range(limit):
-            averages = self.channel(*overlaps, beta, delta)
-            rho = overlaps[1] / overlaps[0]
-            gradient, log_c = _gradient(averages, rho, n)
-            latents = self._latents(gradient, n)
-            new = sum(f * C for f, C in zip(self.f, latents, strict=True))
-            change = np.abs(new - overlaps).max()
-            if change < 1e-10 * overlaps[0]:
-                break
-            overlaps = 0.3 * overlaps + 0.7 * new
-        else:
-            raise DomainError("n", n, f"a number of replicas at which the saddle is found (last change {change:.1e})")
-        one = np.array([1.0, 0.0, 1.0, 0.0])
-        prior = sum(f * rs_log_det(one - s * gradient / self.alpha_D, n) for f, s in zip(self.f, self.s, strict=True))
+    def _overlaps(self, latents: list[np.ndarray]) -> np.ndarray:
+        return sum(f * C for f, C in zip(self.f, latents, strict=True))
+
+    def replicated(self, n: float, beta: float, delta: float, start: np.ndarray) -> tuple[float, float, np.ndarray]:
+        """phi(n), c(n) and the overlaps (00, 0a, aa, ab) at the saddle, found from the overlaps `start`."""
+
+        def derived(overlaps):
+            Q00, m, Q, q = overlaps
+            if not (q < Q and Q00 * q >= m * m and Q00 > 0):  # where a step led out of the domain
+                return np.full(4, np.nan), np.nan
+            return _gradient(self.channel(*overlaps, beta, delta), m / Q00, n)
+
+        def update(y, _):
+            new, log_c = derived(self._overlaps(self._latents(np.sinh(y[0]), n)))
+            return np.arcsinh(new)[None], np.array([[log_c]])
+
+        found = FixedPoint(_TOLERANCE, plain=3).solve(update, np.arcsinh(derived(start)[0])[None])
+        if found.status[0] != Status.OK:
+            raise DomainError(
+                "t", 1 / beta, f"a noise at which {n} replicas have a saddle (residual {found.residual[0]:.1e})"
+            )
+        gradient, log_c = np.sinh(found.y[0]), found.payload[0, 0]
+        latents = self._latents(gradient, n)
+        overlaps = self._overlaps(latents)
+        prior = sum(f * rs_log_det(_ONE - s * gradient / self.alpha_D, n) for f, s in zip(self.f, self.s, strict=True))
         pairs = overlaps * gradient * np.array([1, 2 * n, n, n * (n - 1)])
         phi = log_c - (self.alpha_D * prior + pairs.sum()) / 2
-        loop = one_loop(averages, rho, n, self.alpha_D, list(zip(self.f, latents, strict=True)))
-        return phi, loop, overlaps
+        averages = self.channel(*overlaps, beta, delta)
+        latents = list(zip(self.f, latents, strict=True))
+        return phi, one_loop(averages, overlaps[1] / overlaps[0], n, self.alpha_D, latents), overlaps
 
     def third_and_loop(self, beta: float, delta: float, at: _Saddle) -> tuple[float, float]:
         r"""Third cumulant over N of :math:`\log M_x+\beta E_{true}`, and c'(0); errors of order 1e-4 of them."""

@@ -66,32 +66,33 @@ class Preset:
         return np.logspace(-5, 1, self.levels)
 
 
-_NOISE = NoiseLevels(0.002, 10.0)
+_BUMPS = {"kind": "mlp", "blocks": 2, "activation": "bump"}
+_MUON: dict[str, Any] = {"noise": NoiseLevels(0.002, 10.0), "precision": "float32", "optimizer": "muon"}
 PRESETS = {
     "quick": Preset(
         "quick",
         (30, 100, 1000, 30_000),
         3,
-        {"kind": "mlp", "width": 96, "blocks": 3},
-        TrainingConfig(steps=12_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
-        (100, 600, 3000, 12_000),
+        _BUMPS | {"width": 96, "hidden": 384},
+        TrainingConfig(steps=3200, batch=256, learning_rate=2e-3, matrix_rate=0.015, warmup=100, ema=0.995, **_MUON),
+        (100, 300, 1000, 3200),
     ),
     "full": Preset(
         "full",
         (30, 100, 300, 1000, 3000, 30_000, 100_000),
         3,
-        {"kind": "mlp", "width": 128, "blocks": 3},
-        TrainingConfig(steps=60_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
-        (100, 600, 3000, 10_000, 30_000, 60_000),
+        _BUMPS | {"width": 128, "hidden": 512},
+        TrainingConfig(steps=12_000, batch=256, learning_rate=2e-3, matrix_rate=0.015, ema=0.995, **_MUON),
+        (100, 300, 1000, 3000, 12_000),
         cases=CASES[:2],
     ),
     "full on cuda": Preset(
         "full on cuda",
         (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
         4,
-        {"kind": "mlp", "width": 512, "blocks": 4},
-        TrainingConfig(steps=200_000, batch=512, learning_rate=5e-4, noise=_NOISE, precision="float32"),
-        (100, 300, 1000, 3000, 10_000, 30_000, 100_000, 200_000),
+        _BUMPS | {"width": 256, "hidden": 1024},
+        TrainingConfig(steps=100_000, batch=512, learning_rate=1e-3, **_MUON),
+        (100, 300, 1000, 3000, 10_000, 30_000, 100_000),
         levels=37,
         points=16,
         losses=2048,
@@ -217,7 +218,7 @@ def _steps(file: Path, sets: Sequence[torch.Tensor], preset: Preset) -> int:
     from validation.training.checkpoint import fingerprint, read
 
     record = read(file)[1]
-    same = record["training"] == preset.training.as_dict() and record["network"] == preset.network
+    same = TrainingConfig(**record["training"]) == preset.training and record["network"] == preset.network
     mine = [fingerprint(X.to(preset.training.dtype)) for X in sets]
     return record["step"] if same and record["data"] == mine else -1
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,17 @@ from validation.networks import NetworkScore
 from validation.score_functions import GaussianScore
 from validation.training import NoiseLevels, Trainer, TrainingConfig, load_denoiser
 from validation.training.batches import Batches
+from validation.training.checkpoint import read, write
+from validation.training.convergence import convergence
+from validation.training.muon import Muon, equalised
 
 NET = {"kind": "mlp", "width": 16, "blocks": 1}
 SHORT = TrainingConfig(steps=30, batch=16, warmup=5, noise=NoiseLevels(0.01, 5.0))
 DOUBLE = TrainingConfig(steps=30, batch=16, warmup=5, noise=NoiseLevels(0.01, 5.0), precision="float64")
+
+
+MUON = TrainingConfig(steps=30, batch=16, warmup=5, noise=NoiseLevels(0.01, 5.0), precision="float64", optimizer="muon")
+BUMPS = {"kind": "mlp", "width": 8, "blocks": 1, "hidden": 24, "activation": "bump"}
 
 
 def points(P=40, N=3, seed=0):
@@ -79,11 +87,12 @@ def test_every_batch_covers_every_octave():
 # --- resume, interrupt, checkpoints ---------------------------------------------------------------------------------
 
 
-def test_resume_is_bitwise(tmp_path):
+@pytest.mark.parametrize(("net", "config"), [(NET, SHORT), (BUMPS, replace(MUON, precision="float32"))])
+def test_resume_is_bitwise(net, config, tmp_path):
     data = [points(), points(25, seed=1)]
-    Trainer(data, NET, SHORT, path=tmp_path / "whole.safetensors").run()
-    Trainer(data, NET, SHORT, path=tmp_path / "parts.safetensors").run(until=13)
-    again = Trainer(data, NET, SHORT, path=tmp_path / "parts.safetensors")
+    Trainer(data, net, config, path=tmp_path / "whole.safetensors").run()
+    Trainer(data, net, config, path=tmp_path / "parts.safetensors").run(until=13)
+    again = Trainer(data, net, config, path=tmp_path / "parts.safetensors")
     assert again.step == 13
     again.run()
     assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "parts.safetensors").read_bytes()
@@ -124,6 +133,20 @@ def test_checkpoint_tells_everything_and_loads_the_average(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_checkpoint_from_before_an_option_is_one_with_its_default(tmp_path):
+    path, whole = tmp_path / "old.safetensors", tmp_path / "whole.safetensors"
+    Trainer(points(), NET, SHORT, path=path).run(until=7)
+    tensors, record = read(path)
+    record["training"] = {k: v for k, v in record["training"].items() if k not in ("optimizer", "matrix_rate")}
+    write(path, tensors, record)
+    assert load_denoiser(path).members == 1
+    with pytest.raises(DomainError, match="training"):
+        Trainer(points(), NET, replace(SHORT, optimizer="muon"), path=path)
+    Trainer(points(), NET, SHORT, path=path).run()
+    Trainer(points(), NET, SHORT, path=whole).run()
+    assert path.read_bytes() == whole.read_bytes()
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     Trainer(points(), NET, SHORT, path=path).run(until=2)
@@ -147,16 +170,17 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 # --- stacks and processes -------------------------------------------------------------------------------------------
 
 
-def test_a_stack_trains_as_its_members_alone():
+@pytest.mark.parametrize(("net", "config"), [(NET, DOUBLE), (BUMPS, MUON)], ids=["silu, Adam", "bumps, Muon"])
+def test_a_stack_trains_as_its_members_alone(net, config):
     data = [points(), points(25, seed=1), points(60, seed=2)]
-    stack = Trainer(data, NET, DOUBLE, seeds=[7, 8, 9])
+    stack = Trainer(data, net, config, seeds=[7, 8, 9])
     stack.run()
     for m, X in enumerate(data):
-        alone = Trainer(X, NET, DOUBLE, seeds=[7 + m])
+        alone = Trainer(X, net, config, seeds=[7 + m])
         alone.run()
         for a, b in zip(stack.average, alone.average, strict=True):
             torch.testing.assert_close(a[m : m + 1], b, rtol=0, atol=1e-10)
-    other = Trainer(data[0], NET, DOUBLE, seeds=[8])
+    other = Trainer(data[0], net, config, seeds=[8])
     other.run()
     assert (other.average[2] - stack.average[2][:1]).abs().max() > 1e-2
 
@@ -175,19 +199,20 @@ def test_unets_side_by_side_train_as_alone():
 
 
 _WORKER = """
-import sys, torch
+import json, sys, torch
 from validation.training import NoiseLevels, Trainer, TrainingConfig
 from validation.training.distributed import process_group
 torch.set_num_threads(1)
 X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-config = TrainingConfig(steps=30, batch=16, warmup=5, noise=NoiseLevels(0.01, 5.0), precision="float64")
+net, config = map(json.loads, sys.argv[2:])
 with process_group("cpu"):
-    Trainer(X, {"kind": "mlp", "width": 16, "blocks": 1}, config, path=sys.argv[1], distributed=True).run()
+    Trainer(X, net, TrainingConfig(**config), path=sys.argv[1], distributed=True).run()
 """
 
 
 def test_two_processes_train_as_one(tmp_path):
     """Two gloo processes, each with half of every batch, against one with the whole: equal up to the order of additions."""
+    net, config = BUMPS, MUON  # Muon for the hidden matrices, Adam for the rest
     path, script = tmp_path / "two.safetensors", tmp_path / "worker.py"
     script.write_text(_WORKER)
     with socket.socket() as free:
@@ -197,7 +222,7 @@ def test_two_processes_train_as_one(tmp_path):
     environment = os.environ | group | {"PYTHONPATH": str(Path(__file__).parents[1])}
     workers = [
         subprocess.Popen(
-            [sys.executable, str(script), str(path)],
+            [sys.executable, str(script), str(path), json.dumps(net), json.dumps(config.as_dict())],
             env=environment | {"RANK": rank, "LOCAL_RANK": rank},
             stderr=subprocess.PIPE,
             text=True,
@@ -207,14 +232,50 @@ def test_two_processes_train_as_one(tmp_path):
     for worker in workers:
         _, said = worker.communicate(timeout=120)
         assert worker.returncode == 0, said[-2000:]
-    one = Trainer(points(), NET, DOUBLE)
+    one = Trainer(points(), net, config)
     one.run()
     two = load_denoiser(path)
     for a, b in zip(two.parameters(), one.averaged().parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
-    half = Trainer(points(), NET, TrainingConfig(**(DOUBLE.as_dict() | {"batch": 8})))  # negative control
+    half = Trainer(points(), net, replace(config, batch=8))  # negative control
     half.run()
     assert max((a - b).abs().max() for a, b in zip(half.average, one.average, strict=True)) > 1e-3
+
+
+# --- Muon -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
+def test_muon_is_torchs_matrix_by_matrix(shape):
+    """Five steps on random gradients; the referee iterates in bfloat16 (eps 0.008), wants (out, in) and single matrices."""
+    g = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(3, *shape, generator=g, dtype=torch.float64) for _ in range(5)]
+    mine = torch.nn.Parameter(torch.zeros(3, *shape, dtype=torch.float64))
+    single = [torch.nn.Parameter(torch.zeros(shape[::-1], dtype=torch.float64)) for _ in range(3)]
+    optimizers = [Muon([mine], lr=0.1, momentum=0.9), torch.optim.Muon(single, lr=0.1, momentum=0.9, weight_decay=0.0)]
+    without = torch.zeros_like(mine)
+    for gradient in gradients:
+        mine.grad = gradient.clone()
+        for p, one in zip(single, gradient, strict=True):
+            p.grad = one.mT.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+        without -= 0.1 * equalised(gradient)
+    theirs = torch.stack([p.detach().mT for p in single])
+    assert (mine.detach() - theirs).norm() < 0.03 * theirs.norm()
+    assert (without - theirs).norm() > 0.2 * theirs.norm()  # negative control: no momentum, no factor for the shape
+
+
+def test_equalised_keeps_the_singular_vectors():
+    g = torch.Generator().manual_seed(1)
+    G = torch.randn(2, 5, 9, generator=g, dtype=torch.float64)
+    U, _, V = torch.linalg.svd(G, full_matrices=False)
+    middle = U.mT @ equalised(G) @ V.mT
+    S = middle.diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(middle, torch.diag_embed(S), rtol=0, atol=1e-12)
+    assert 0.6 < S.min() < S.max() < 1.3
+    assert torch.equal(equalised(1e3 * G[:1])[0].round(decimals=6), equalised(G)[0].round(decimals=6))
+    assert equalised(torch.zeros(1, 3, 3)).abs().max() == 0
 
 
 def test_bfloat16_runs_and_keeps_float32_weights():
@@ -247,6 +308,22 @@ def test_reaches_the_optimal_denoiser_of_gaussian_data():
         assert losses[0] / losses[1] < 1.03, t
 
 
+@pytest.mark.slow
+def test_bumps_and_muon_memorise_where_silu_and_adam_do_not_yet():
+    """Share of the way from the least training loss to the population's, twelve points, 800 steps; the second is the control."""
+    X, fresh, exact = points(12), points(256, seed=1), GaussianScore([1.0] * 3)
+    config = TrainingConfig(800, 64, 3e-3, 30, noise=NoiseLevels(0.01, 3.0), ema=0.98, matrix_rate=0.02)
+    shares = []
+    for activation, optimizer in (("bump", "muon"), ("silu", "adam")):
+        net = {"kind": "mlp", "width": 16, "blocks": 2, "hidden": 64, "activation": activation}
+        trainer = Trainer(X, net, replace(config, optimizer=optimizer))
+        trainer.run()
+        found = convergence(NetworkScore(trainer.averaged()), X, [0.01], fresh=fresh, exact=exact, points=256)
+        shares.append(float(found["share"][0]))
+    assert shares[0] < 0.15
+    assert shares[1] > 0.3
+
+
 @pytest.mark.parametrize(
     ("call", "match"),
     [
@@ -254,6 +331,13 @@ def test_reaches_the_optimal_denoiser_of_gaussian_data():
         (lambda: TrainingConfig(learning_rate=-1.0), "learning_rate"),
         (lambda: TrainingConfig(ema=1.0), "ema"),
         (lambda: TrainingConfig(precision="half"), "precision"),
+        (lambda: TrainingConfig(optimizer="sgd"), "optimizer"),
+        (lambda: TrainingConfig(matrix_rate=0.0), "matrix_rate"),
+        (lambda: Trainer(torch.randn(4, 1, 4, 4), {"kind": "unet", "width": 4, "levels": 1}, MUON), "optimizer"),
+        (lambda: Trainer(points(), NET | {"activation": "cube"}), "activation"),
+        (lambda: Trainer(points(), NET | {"hidden": 0}), "hidden"),
+        (lambda: Muon([torch.zeros(2, 2)]), "parameters"),
+        (lambda: Muon([torch.zeros(1, 2, 2)], momentum=1.0), "momentum"),
         (lambda: NoiseLevels(1.0, 0.5), "sigma_min"),
         (lambda: NoiseLevels(density="flat"), "density"),
         (lambda: Trainer([], NET), "data"),

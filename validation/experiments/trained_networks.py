@@ -7,7 +7,6 @@ and the population's, on the same points. Convergence is measured per noise leve
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -19,17 +18,16 @@ import numpy as np
 import torch
 import xarray as xr
 
-from theory.subspaces import frozen_eigenvalue, predicted_singular_values, subspace_collapse_times
+from validation import network_verdicts
 from validation.empirical_score import EmpiricalScore
-from validation.experiments.losing_dimensions import CASES, NAMES, Case
+from validation.experiments.losing_dimensions import CASES, Case
 from validation.experiments.presets import chosen
 from validation.experiments.result import ExperimentResult, Row, provenance, save, save_figure
-from validation.network_probes import Departures, replica_error
+from validation.network_probes import Departures
+from validation.network_verdicts import Sweep
 from validation.networks import NetworkScore
-from validation.prediction import Prediction, judge
 from validation.score_functions import Empirical
-from validation.subspace_probes import KINDS, BlockData, Probe, exact_probe, probe
-from validation.subspace_verdicts import Found, claim_rows, claim_shares, time_rows
+from validation.subspace_probes import BlockData, exact_probe, probe
 from validation.training import NoiseLevels, Trainer, TrainingConfig, load_denoiser
 from validation.training.convergence import FACTOR, FLOOR, convergence
 
@@ -39,11 +37,6 @@ CLAIM = (
     "Networks trained by denoising score matching lose the subspaces of a linear manifold as the empirical score of their "
     "training set does [AVSP24]."
 )
-COMPARED = (
-    0.1,
-    0.01,
-)  # noise variances at which networks are compared: ten and a hundred times that of the normal directions
-TOLERANCE = 0.25
 
 
 @dataclass(frozen=True)
@@ -66,32 +59,33 @@ class Preset:
         return np.logspace(-5, 1, self.levels)
 
 
-_NOISE = NoiseLevels(0.002, 10.0)
+_BUMPS = {"kind": "mlp", "blocks": 2, "activation": "bump"}
+_MUON: dict[str, Any] = {"noise": NoiseLevels(0.002, 10.0), "precision": "float32", "optimizer": "muon"}
 PRESETS = {
     "quick": Preset(
         "quick",
         (30, 100, 1000, 30_000),
         3,
-        {"kind": "mlp", "width": 96, "blocks": 3},
-        TrainingConfig(steps=12_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
-        (100, 600, 3000, 12_000),
+        _BUMPS | {"width": 96, "hidden": 384},
+        TrainingConfig(steps=3200, batch=256, learning_rate=2e-3, matrix_rate=0.015, warmup=100, ema=0.995, **_MUON),
+        (100, 300, 1000, 3200),
     ),
     "full": Preset(
         "full",
         (30, 100, 300, 1000, 3000, 30_000, 100_000),
         3,
-        {"kind": "mlp", "width": 128, "blocks": 3},
-        TrainingConfig(steps=60_000, batch=128, learning_rate=1e-3, noise=_NOISE, precision="float32"),
-        (100, 600, 3000, 10_000, 30_000, 60_000),
+        _BUMPS | {"width": 128, "hidden": 512},
+        TrainingConfig(steps=12_000, batch=256, learning_rate=2e-3, matrix_rate=0.015, ema=0.995, **_MUON),
+        (100, 300, 1000, 3000, 12_000),
         cases=CASES[:2],
     ),
     "full on cuda": Preset(
         "full on cuda",
         (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
         4,
-        {"kind": "mlp", "width": 512, "blocks": 4},
-        TrainingConfig(steps=200_000, batch=512, learning_rate=5e-4, noise=_NOISE, precision="float32"),
-        (100, 300, 1000, 3000, 10_000, 30_000, 100_000, 200_000),
+        _BUMPS | {"width": 256, "hidden": 1024},
+        TrainingConfig(steps=100_000, batch=512, learning_rate=1e-3, **_MUON),
+        (100, 300, 1000, 3000, 10_000, 30_000, 100_000),
         levels=37,
         points=16,
         losses=2048,
@@ -184,9 +178,19 @@ def _case(
         empirical.append(probe(Empirical(engine), data, t, **options))
         count = {"points": preset.losses, "seed": seed + m}
         losses.append(convergence(face, sets[m], t, fresh=fresh[m], exact=exact, **count))
-    control = exact_probe(data, t, points=preset.points, seed=(seed, 7))
-    rows = _rows(case, data, preset, networks, empirical, losses, control)
-    return rows, _curves(data, preset, networks, empirical, losses, np.array(followed), control)
+    sweep = Sweep(
+        data=data,
+        sizes=preset.sizes,
+        replicas=preset.replicas,
+        t=t,
+        steps=preset.snapshots,
+        networks=networks,
+        empirical=empirical,
+        losses=losses,
+        followed=np.array(followed),
+        control=exact_probe(data, t, points=preset.points, seed=(seed, 7)),
+    )
+    return network_verdicts.rows(sweep, case.label), network_verdicts.arrays(sweep)
 
 
 def _training(sets: Sequence[torch.Tensor], case: Case, preset: Preset, seed: int, step, out: Path | None, device: str):
@@ -217,114 +221,9 @@ def _steps(file: Path, sets: Sequence[torch.Tensor], preset: Preset) -> int:
     from validation.training.checkpoint import fingerprint, read
 
     record = read(file)[1]
-    same = record["training"] == preset.training.as_dict() and record["network"] == preset.network
+    same = TrainingConfig(**record["training"]) == preset.training and record["network"] == preset.network
     mine = [fingerprint(X.to(preset.training.dtype)) for X in sets]
     return record["step"] if same and record["data"] == mine else -1
-
-
-# --- verdicts ---------------------------------------------------------------------------------------------------------
-
-
-def _rows(
-    case: Case,
-    data: BlockData,
-    preset: Preset,
-    networks: Sequence[Probe],
-    empirical: Sequence[Probe],
-    losses: Sequence[xr.Dataset],
-    control: Probe,
-) -> list[Row]:
-    rows, t, R = [], preset.t, preset.replicas
-    shares: dict[str, dict[int, Any]] = {"network": {}, "empirical score": {}}
-    for i, P in enumerate(preset.sizes):
-        mine = slice(i * R, (i + 1) * R)
-        rows += _agreement(case, data, P, t, networks[mine], empirical[mine], losses[mine])
-        for who, probes in (("network", networks[mine]), ("empirical score", empirical[mine])):
-            found = [Found(p, np.empty(0), np.empty(0)) for p in probes]
-            rows += time_rows(f"{who}, {case.label}", data, P, t, found, control, [])
-            shares[who][P] = (R, claim_shares(t, probes))
-    for who, by_size in shares.items():
-        rows += claim_rows(f"{who}, {case.label}", False, t, by_size, control)
-    return rows
-
-
-def _agreement(case, data, P, t, networks, empirical, losses) -> list[Row]:
-    """The network's mean value at noisy training points against the empirical score's, and against the population's."""
-    rows = []
-    for level in COMPARED:
-        k = int(np.argmin(np.abs(np.log(t / level))))
-        labels = [str(one["label"].values[k]) for one in losses]
-        share = float(np.mean([one["share"].values[k] for one in losses]))
-        excess = float(np.mean([one["excess"].values[1, k] for one in losses]))
-        state = f"networks {', '.join(labels)}; share {share:.2f} of the way from memorising to the population, " + (
-            f"loss on fresh points {excess:.2f} of the least"
-        )
-        compared = "unconverged" not in labels
-        for s, name in enumerate(NAMES[:2]):
-            seen = np.array([p.value["typical"][k, :, s].mean() for p in networks])
-            own = np.array([p.value["typical"][k, :, s].mean() for p in empirical])
-            r = data.variances[s]
-            for reference, value in (("empirical score", own), ("population", np.full(len(own), t[k] / (t[k] + r)))):
-                difference = seen - value
-                error = replica_error(difference)
-                prediction = Prediction(
-                    f"{reference}, {name}", float(value.mean()), None, TOLERANCE, "measured beside it"
-                )
-                measured = float(seen.mean()) if compared else math.nan
-                verdict = judge(prediction, measured, error)
-                note = f"{verdict.reason}; {state}" if compared else f"not compared: {state}"
-                quantity = f"network's eigenvalue at t = {level:g}, {name} variance, against the {reference}"
-                rows.append(Row(quantity, f"{case.label}, P = {P}", verdict, note))
-    return rows
-
-
-# --- curves and figures -----------------------------------------------------------------------------------------------
-
-
-def _curves(data, preset, networks, empirical, losses, followed, control) -> xr.Dataset:
-    """Arrays over (P, replica, ...); `followed` is (snapshot, member, reference, t, subspace)."""
-    S, R, t = len(preset.sizes), preset.replicas, preset.t
-
-    def by_size(values: Sequence[Any]) -> np.ndarray:
-        stacked = np.array(values)
-        return stacked.reshape(S, R, *stacked.shape[1:])
-
-    out: dict[str, Any] = {}
-    for who, probes in (("network", networks), ("empirical", empirical)):
-        frames = [p.frame / p.frame.max(axis=1, keepdims=True) for p in probes]
-        out[f"{who}_frame"] = (("P", "replica", "t", "direction"), by_size(frames))
-        values = [[p.value[kind].mean(axis=1) for kind in KINDS] for p in probes]
-        out[f"{who}_value"] = (("P", "replica", "kind", "t", "subspace"), by_size(values))
-        spectra = [[p.eigenvalues[kind].mean(axis=1) for kind in KINDS] for p in probes]
-        out[f"{who}_eigenvalue"] = (("P", "replica", "kind", "t", "direction"), by_size(spectra))
-    out["exact_frame"] = (("t", "direction"), control.frame / control.frame.max(axis=1, keepdims=True))
-    kinds = ["typical" if kind == "typical" else "fresh" for kind in KINDS]
-    out["exact_value"] = (("kind", "t", "subspace"), np.array([control.value[k].mean(axis=1) for k in kinds]))
-    variances = np.array(data.variances)
-    model, N = data.model, data.N
-    frozen = [frozen_eigenvalue(model, P, N, t, variances) for P in preset.sizes]
-    out["frozen_value"] = (("P", "t", "subspace"), np.array(frozen))
-    heuristic = [predicted_singular_values(model, P, N, t) for P in preset.sizes]
-    out["heuristic"] = (("P", "t", "subspace"), np.array(heuristic))
-    times = [[subspace_collapse_times(model, P, N, level=n) for n in ("gaussian-rem", "frozen")] for P in preset.sizes]
-    out["predicted_time"] = (("P", "level", "subspace"), np.array(times))
-    order = np.moveaxis(followed, 1, 0).reshape(S, R, *followed.shape[:1], *followed.shape[2:])
-    out["departure"] = (("P", "replica", "step", "reference", "t", "subspace"), order)
-    for name in losses[0].data_vars:
-        out[f"loss_{name}"] = (("P", "replica", *losses[0][name].dims), by_size([one[name].values for one in losses]))
-    coordinates = {
-        "P": list(preset.sizes),
-        "t": t,
-        "kind": list(KINDS),
-        "subspace": list(NAMES),
-        "level": ["gaussian-rem", "frozen"],
-        "step": list(preset.snapshots),
-        "reference": ["empirical", "population"],
-        "where": ["training", "fresh"],
-        "dimension": ("subspace", list(data.dimensions)),
-        "variance": ("subspace", list(data.variances)),
-    }
-    return xr.Dataset(out, coords=coordinates)
 
 
 def figure(result: ExperimentResult) -> Any:

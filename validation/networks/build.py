@@ -22,8 +22,8 @@ def build(
 
     Parameters
     ----------
-    network : {"kind": "mlp", width, blocks, features} for shape (N,), {"kind": "unet", width, levels, blocks, features} for
-        shape (channels, height, width); what is left out takes its default
+    network : {"kind": "mlp", width, blocks, features, hidden, activation} for shape (N,), {"kind": "unet", width, levels, blocks,
+        features} for shape (channels, height, width); what is left out takes its default
     shape : of one point; scales : M pairs (centre, sigma_data); seeds : M integers
 
     >>> build({"kind": "mlp", "width": 8}, shape=(3,), scales=[(0.0, 1.0)], seeds=[0]).members
@@ -38,7 +38,10 @@ def build(
     if len(shape) != {"mlp": 1, "unet": 3}[kind]:
         allowed = "(N,) for an MLP, (channels, height, width) for a U-Net"
         raise DomainError("shape", tuple(shape), allowed)
-    known = {"mlp": {"N", "width", "blocks", "features"}, "unet": {"channels", "width", "levels", "blocks", "features"}}
+    known = {
+        "mlp": {"N", "width", "blocks", "features", "hidden", "activation"},
+        "unet": {"channels", "width", "levels", "blocks", "features"},
+    }
     if unknown := set(options) - known[kind]:
         raise DomainError("network", sorted(unknown), f"options among {sorted(known[kind])}")
     options["N" if kind == "mlp" else "channels"] = shape[0]

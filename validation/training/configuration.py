@@ -14,6 +14,7 @@ from validation.training.noise_levels import NoiseLevels
 __all__ = ["TrainingConfig"]
 
 PRECISIONS = ("auto", "float32", "float64", "bfloat16")
+OPTIMIZERS = ("adam", "muon")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class TrainingConfig:
     noise : `NoiseLevels`
     precision : "float32", "float64", "bfloat16" (autocast of the hidden layers; weights stay float32) or "auto", which is
         bfloat16 on cuda and float32 elsewhere
+    optimizer : "adam", or "muon": `validation.training.muon` for the hidden matrices of an MLP, at `matrix_rate` with the same
+        warm-up and decay, and Adam for the rest
 
     >>> TrainingConfig(steps=100, warmup=10, learning_rate=1.0).rate(9)
     1.0
@@ -42,11 +45,15 @@ class TrainingConfig:
     ema: float = 0.999
     noise: NoiseLevels = field(default_factory=NoiseLevels)
     precision: str = "auto"
+    optimizer: str = "adam"
+    matrix_rate: float = 0.01
 
     def __post_init__(self):
         for name, least in (("steps", 1), ("batch", 1), ("warmup", 0)):
             object.__setattr__(self, name, integer(name, getattr(self, name), minimum=least))
-        positive("learning_rate", self.learning_rate)
+        positive("learning_rate", self.learning_rate), positive("matrix_rate", self.matrix_rate)
+        if self.optimizer not in OPTIMIZERS:
+            raise DomainError("optimizer", self.optimizer, ", ".join(map(repr, OPTIMIZERS)))
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
         for name, value in (("decay_from", self.decay_from), ("ema", self.ema), *(("betas", b) for b in self.betas)):
             if not 0 <= value < 1:
@@ -58,9 +65,13 @@ class TrainingConfig:
 
     def rate(self, step: int) -> float:
         """The learning rate of one step, counted from 0."""
+        return self.learning_rate * self.schedule(step)
+
+    def schedule(self, step: int) -> float:
+        """The part of its greatest value that a rate has at one step: warm-up, plateau, cosine."""
         start = self.decay_from * self.steps
         fall = 0.5 * (1 + math.cos(math.pi * (step - start) / (self.steps - start))) if step > start else 1.0
-        return self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1)) * fall
+        return min(1.0, (step + 1) / max(self.warmup, 1)) * fall
 
     def decay(self, step: int) -> float:
         """The decay of the averaged weights after one step."""

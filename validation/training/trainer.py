@@ -2,7 +2,7 @@ r"""Denoising score matching in EDM form, for a stack of networks at once; resum
 
     loss = E_{xi, sigma, omega} |D(xi + sigma omega, sigma^2) - xi|^2/(N c_out(sigma)^2),     sigma log-uniform
 
-Members share nothing: the loss is the sum of theirs, and Adam works entry by entry.
+Members share nothing: the loss is the sum of theirs, Adam works entry by entry and Muon matrix by matrix.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from validation.training.batches import Batch, Batches
 from validation.training.configuration import TrainingConfig
 from validation.training.distributed import Processes
 from validation.training.interrupt import deferred_interrupt
+from validation.training.muon import Muon
 
 __all__ = ["Trainer"]
 
@@ -98,7 +99,13 @@ class Trainer:
         self.parameters = list(self.denoiser.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         fused = self.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(self.parameters, lr=1.0, betas=self.config.betas, fused=fused)
+        matrices = self._matrices() if self.config.optimizer == "muon" else []
+        others = [p for p in self.parameters if not any(p is m for m in matrices)]
+        self.optimizers = {
+            "adam": (torch.optim.Adam(others, lr=1.0, betas=self.config.betas, fused=fused), self.config.learning_rate)
+        }
+        if matrices:
+            self.optimizers["muon"] = (Muon(matrices), self.config.matrix_rate)
         self.step, self.path = 0, None if path is None else Path(path)
         self.record = {
             "network": dict(network),
@@ -173,13 +180,15 @@ class Trainer:
         batch = self.batches[self.step]
         if self.processes:
             batch = Batch(*(part[:, self.processes.rows] for part in batch))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer, rate in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * self.config.schedule(self.step)
+            optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast(self.device)):
             losses = self._loss(*batch)
         losses.sum().backward()
-        self.optimizer.step()
+        for optimizer, _ in self.optimizers.values():
+            optimizer.step()
         with torch.no_grad():
             get_ema_multi_avg_fn(self.config.decay(self.step))(self.average, self.parameters, None)
         self.step += 1
@@ -190,11 +199,15 @@ class Trainer:
         out |= {f"average.{name}": value for name, value in self.denoiser.named_buffers() if f"weights.{name}" in out}
         for (name, parameter), average in zip(self.denoiser.named_parameters(), self.average, strict=True):
             out[f"average.{name}"] = average
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                out[f"adam.{name}.{key}"] = value
+            for kind, (optimizer, _) in self.optimizers.items():
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    out[f"{kind}.{name}.{key}"] = value
         return out
 
     def _restore(self, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
+        record = record | {
+            "training": TrainingConfig(**record["training"]).as_dict()
+        }  # an older record lacks newer options
         for key in ("network", "shape", "seeds", "data", "training"):
             if record[key] != self.record[key]:
                 remedy = f"It was made with {key} = {record[key]}. Give another path, or start anew (--no-resume)"
@@ -205,10 +218,16 @@ class Trainer:
         with torch.no_grad():
             for (name, parameter), average in zip(self.denoiser.named_parameters(), self.average, strict=True):
                 average.copy_(tensors[f"average.{name}"])
-                found = {k.rsplit(".", 1)[1]: v for k, v in tensors.items() if k.startswith(f"adam.{name}.")}
-                if found:
-                    place = {
-                        k: v if k == "step" and self.device.type == "cpu" else v.to(self.device)
-                        for k, v in found.items()
+                for kind, (optimizer, _) in self.optimizers.items():
+                    start = f"{kind}.{name}."
+                    found = {
+                        k.removeprefix(start): v.to(self.device) for k, v in tensors.items() if k.startswith(start)
                     }
-                    self.optimizer.state[parameter] = place
+                    if found:
+                        optimizer.state[parameter] = found
+
+    def _matrices(self) -> list[nn.Parameter]:
+        found = getattr(self.denoiser.backbone, "matrices", None)
+        if found is None:
+            raise DomainError("optimizer", "muon", 'a network of kind "mlp"', 'Train others with optimizer = "adam"')
+        return found()

@@ -1,11 +1,13 @@
 """Convergence labels, departures as excess loss, and the headline experiment from training to figures, at toy size."""
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from typer.testing import CliRunner
 
 from numerics.domain import DomainError
@@ -131,6 +133,21 @@ def test_train_and_audit_commands(tmp_path):
     assert isinstance(refused.exception, DomainError)
     refused = runner.invoke(app, ["train", "linear", "-P", "30", *small])  # the checkpoint is of another run
     assert isinstance(refused.exception, DomainError)
+
+
+def test_train_takes_the_options_that_memorise(tmp_path):
+    path = tmp_path / "model.safetensors"
+    small = ["--steps", "3", "--batch", "8", "--width", "8", "--blocks", "1", "--out", str(path)]
+    options = ["--activation", "bump", "--hidden", "12", "--optimizer", "muon"]
+    done = CliRunner().invoke(app, ["train", "linear", "-P", "20", *small, *options])
+    assert done.exit_code == 0, done.output
+    with safe_open(path, "pt") as file:
+        record = json.loads(file.metadata()["geomem"])
+    assert record["network"] | {"hidden": 12, "activation": "bump"} == record["network"]
+    assert record["training"]["optimizer"] == "muon"
+    for bad in (["--optimizer", "sgd"], ["--activation", "relu"], ["--network", "unet", "--activation", "bump"]):
+        refused = CliRunner().invoke(app, ["train", "linear", "-P", "20", *small, *bad])
+        assert isinstance(refused.exception, DomainError), bad
 
 
 def test_split_keeps_points_back():

@@ -154,6 +154,9 @@ def train(
     network: Annotated[str, typer.Option(help="mlp, unet, or auto: a U-Net for images.")] = "auto",
     width: Annotated[int | None, typer.Option(help="Hidden width, or channels of the finest level.", min=1)] = None,
     blocks: Annotated[int | None, typer.Option(help="Residual blocks (a level).", min=1)] = None,
+    hidden: Annotated[int | None, typer.Option(help="Units inside a block (mlp), by default its width.", min=1)] = None,
+    activation: Annotated[str | None, typer.Option(help="silu, or bump, which memorises in fewer steps (mlp).")] = None,
+    optimizer: Annotated[str, typer.Option(help="adam, or muon for the hidden matrices of an mlp.")] = "adam",
     sigma: Annotated[str, typer.Option(help="Range of noise that is learned, low,high in data units.")] = "0.002,10",
     precision: Annotated[str, typer.Option(help="auto (bfloat16 on cuda), float32, float64 or bfloat16.")] = "auto",
     limit: Limit = None,
@@ -174,10 +177,12 @@ def train(
     levels = numbers_of("--sigma", sigma)
     if len(levels) != 2:
         raise DomainError("--sigma", sigma, "two numbers low,high with 0 < low < high")
-    config = TrainingConfig(steps, batch, learning_rate, noise=NoiseLevels(*levels), precision=precision)
+    config = TrainingConfig(
+        steps, batch, learning_rate, noise=NoiseLevels(*levels), precision=precision, optimizer=optimizer
+    )
     sizes = None if p is None else numbers_of("-P", p)
     source = {"data": data, "seed": seed, **given(limit=limit, image_size=image_size)}
-    chosen = given(kind=network, width=width, blocks=blocks)
+    chosen = given(kind=network, width=width, blocks=blocks, hidden=hidden, activation=activation)
     with ExitStack() as stack:
         many = launched()
         device = stack.enter_context(process_group(device)) if many else device

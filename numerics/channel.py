@@ -52,6 +52,7 @@ class Moments:
     f_square, f_slope, f_star : :math:`E f^2`, :math:`E\,\partial_\omega f`, :math:`E\,\partial_{h^*}f`, with
         :math:`f=\partial_\omega\log I`
     square, variance : :math:`E\langle(x-s)^2\rangle` and :math:`E[\langle s^2\rangle-\langle s\rangle^2]`
+        (on the Nishimori line smooth functions have :math:`-E f^2` for `f_slope` and :math:`1/\beta` for `square`: identities)
     mass : total weight, 1 up to the quadrature's error
     exps : exponentials spent
     """

@@ -123,6 +123,20 @@ def _add(out, w, chain, stein, r, k, V):
 
 
 @njit(cache=True, error_model="numpy")
+def _add_matched(out, w, r, k, V, beta):
+    r"""`_add` where x has the law that the student believes in, from first moments alone: for every omega, over all x,
+    the mean of :math:`\langle d^2\rangle` is 1/beta, and that of :math:`f'` is minus that of :math:`f^2`, f being the score of I.
+    """
+    f = r[k, 1] / np.sqrt(V)
+    out[0] += w * r[k, 0]
+    out[1] += w * f * f
+    out[2] -= w * f * f
+    out[4] += w / beta
+    out[5] += w * (1.0 / beta - (r[k, 3] - r[k, 4]))
+    out[6] += w
+
+
+@njit(cache=True, error_model="numpy")
 def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, table, gl_nodes, gl_weights, out):
     """All moments of one cell; see `numerics.channel.channel_moments`."""
     edges, coefficients, slope_max, _, curvature_max, breaks = table
@@ -242,6 +256,7 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
                         bits,
                         ratio,
                         spans,
+                        True,
                         result,
                     )
                 else:
@@ -249,7 +264,7 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
                 for k in range(m):
                     # the law of x is the inner integral itself
                     w = w_om * w_x[first + k] * np.exp(result[k, 0] - HALF_LOG_2PI) / noise
-                    _add(out, w, 0.0, 0.0, result, k, V)
+                    _add_matched(out, w, result, k, V, beta)
             continue
         a, b = centre - radius * root_s, centre + radius * root_s
         inside = special[(special > a) & (special < b)]
@@ -283,7 +298,24 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
                 if run > 1:
                     step = d * (z[1] - z[0])
                     exps += inner_run(
-                        x_first, step, run, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, ratio, spans, result
+                        x_first,
+                        step,
+                        run,
+                        beta,
+                        s,
+                        log_w,
+                        y,
+                        n,
+                        runs,
+                        slack,
+                        e,
+                        p,
+                        scale,
+                        bits,
+                        ratio,
+                        spans,
+                        False,
+                        result,
                     )
                 elif w_j * w_z[first] >= 1e-18:
                     exps += inner_at(x_first, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, result, 0)

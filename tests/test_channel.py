@@ -137,6 +137,8 @@ def test_noisy_mode_meets_matched_mode(name):
         np.testing.assert_allclose(getattr(a, field), getattr(b, field), rtol=rtol, err_msg=field)
     # Nishimori: the student's force is the teacher's
     np.testing.assert_allclose(a.f_square, -a.f_slope, rtol=1e-7)
+    np.testing.assert_allclose(b.f_square, -b.f_slope, rtol=1e-7)
+    np.testing.assert_allclose(b.square, t, rtol=1e-9)  # which the matched kernel of smooth functions takes for granted
     np.testing.assert_allclose(b.f_star, a.f_square, rtol=1e-7)
 
 

@@ -190,7 +190,7 @@ def test_drift_bad_input():
     with pytest.raises(DomainError, match="kind"):
         finite_size_value("freezing", LINEAR, 0.2, 30)
     with pytest.raises(DomainError, match="Gaussian"):
-        finite_size_value("collapse", HiddenManifold(0.5), 0.2, 30)
+        finite_size_value("collapse", HiddenManifold([0.5, 0.6]), 0.2, 30)
     with pytest.raises(DomainError, match="alpha"):
         finite_size_value("collapse", LINEAR, -0.2, 30)
     with pytest.raises(DomainError, match="below the onset time"):

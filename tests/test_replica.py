@@ -156,6 +156,7 @@ def test_nishimori_identities(name):
     saddle = e.saddles(np.array([1 / t]), np.array([t]), np.array([0.5]), mode=NOISY)
     matched = e.free_entropy(1 / t, t)
     assert matched.g_beta / t == pytest.approx(-0.5, abs=1e-10)
+    assert saddle.g_beta[0] / t == pytest.approx(-0.5, abs=1e-7)
     assert saddle.Q[0] == pytest.approx(1, abs=1e-7)
     assert saddle.m[0] == pytest.approx(saddle.q[0], abs=1e-7)
     assert saddle.g[0] == pytest.approx(float(matched.g), abs=1e-9)

@@ -59,8 +59,8 @@ def _product(sums: tuple[int, ...], fixed: tuple[int, ...]) -> sp.Expr:
     r"""The operators :math:`\sum_a\partial_a^k`, k in `sums`, and :math:`\partial_b^l` at distinct replicas b, l in `fixed`,
     on the product of n inner integrals, over that product.
 
-    >>> _product((1, 1), ())
-    n*(n - 1)*r_1**2 + n*r_2
+    >>> sp.expand(_product((1, 1), ()))
+    n**2*r_1**2 - n*r_1**2 + n*r_2
     """
     total = sp.S.Zero
     for blocks in _partitions(list(sums), [[k] for k in fixed]):

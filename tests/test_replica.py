@@ -145,10 +145,10 @@ def test_latent_variances_reduce_and_follow_the_generalised_law():
 
 # --- habits of a free energy ----------------------------------------------------------------------------------------------
 
-NAMES = [n for n in ACTIVATIONS if n != "quadratic"]
 
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in ("sin", "abs") else n for n in NAMES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("sin", "abs") else n for n in ACTIVATIONS]
+)
 def test_nishimori_identities(name):
     """beta g' = -1/2 and m = q, Q = 1, from the mismatched saddle's three unknowns."""
     t = 0.4

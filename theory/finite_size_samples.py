@@ -72,7 +72,7 @@ def finite_spectrum(model: GaussianModel, N: int | None = None, seed=0) -> Finit
             model,
             "a Gaussian model",
             "for nonlinear hidden manifolds the coordinates of x - xi are coupled through z and M(b) has no closed form; "
-            "use the asymptotic times and simulation",
+            "use the asymptotic times, theory.drift.finite_size_value for their drift with N, and simulation",
         )
     if isinstance(model, Spectrum):
         if N is not None and integer("N", N, minimum=1) != model.N:

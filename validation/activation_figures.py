@@ -42,7 +42,8 @@ def activation_maps(diagrams: Any, kind: str = "collapse") -> Figure:
             top, bottom = axes[:, i]
             upper = top.pcolormesh(x, y, matched[i], vmin=low, vmax=high, cmap="viridis", rasterized=True)
             lines = top.contour(x, y, matched[i], levels=levels, colors="white", linewidths=0.7, linestyles="solid")
-            top.clabel(lines, levels[levels > -7], fmt=lambda v: rf"$10^{{{v:g}}}$", fontsize=7, inline_spacing=1)
+            spaced = levels[::-1][1::2]  # every other line: near the manifold they crowd
+            top.clabel(lines, spaced[spaced > -7], fmt=lambda v: rf"$10^{{{v:g}}}$", fontsize=7, inline_spacing=1)
             top.set_title(name)
             lower = bottom.pcolormesh(x, y, error[i], norm=norm, cmap=colours, rasterized=True)
             wrong = np.where(np.isfinite(error[i]), np.abs(error[i]), np.nan)

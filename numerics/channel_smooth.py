@@ -138,7 +138,7 @@ def _add_matched(out, w, r, k, V, beta):
 
 @njit(cache=True, error_model="numpy")
 def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, table, gl_nodes, gl_weights, out):
-    """All moments of one cell; see `numerics.channel.channel_moments`."""
+    """All moments of one cell; see `numerics.channel.Channel.moments`."""
     edges, coefficients, slope_max, _, curvature_max, breaks = table
     fine, outer, sharp, continuous = rule[0], rule[1], rule[2], rule[3] > 0.0
     out[:] = 0.0

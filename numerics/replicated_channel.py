@@ -141,7 +141,10 @@ class ReplicatedChannel:
         shared = max(q - m * slope, 1e-12 * Q00)  # variance of the mean field given the teacher's
         size = np.sqrt(max(Q, Q00))
         reach = np.linspace(-_REACH * size, _REACH * size, 801)
-        steepest = max(np.abs(np.diff(self.function(reach))).max() / (reach[1] - reach[0]), 1e-3)
+        slopes = np.abs(np.diff(self.function(reach))) / (reach[1] - reach[0])
+        for b in self.breakpoints:  # a jump is no slope
+            slopes[np.abs((reach[1:] + reach[:-1]) / 2 - b) < reach[1] - reach[0]] = 0.0
+        steepest = max(slopes.max(), 1e-3)
         noise = np.sqrt(min(1 / beta, delta) if delta > 0 else 1 / beta)
         panel = min(8 * noise / steepest, 4 * np.sqrt(V), 1.0)
         mean = np.sqrt(q) * _REACH
@@ -150,7 +153,10 @@ class ReplicatedChannel:
             max(24 * _REACH * size / panel, 2 * mean / spacing, 2 * _REACH * size * steepest / (self.step * noise))
             > _MOST
         ):
-            raise DomainError("beta", beta, f"a temperature resolved by {_MOST} nodes a variable", "Use a larger t")
+            name, value = ("delta", delta) if 0 < delta < 1 / beta else ("beta", beta)
+            raise DomainError(
+                name, float(value), f"resolved by {_MOST} nodes a variable", "Use a larger t, or a delta nearer to it"
+            )
         h, weight = self._field_nodes(size, panel)
         s = self.function(h)
         mu = np.linspace(-mean, mean, int(2 * mean / spacing) + 2)

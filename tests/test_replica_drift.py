@@ -1,14 +1,20 @@
 """Fluctuations of log M_x on nonlinear manifolds: against the Gaussian theory, against each other, and what they lead to."""
 
+from collections import Counter
+from dataclasses import dataclass
+from itertools import product
+
 import numpy as np
 import pytest
 
 from numerics.domain import DomainError
+from numerics.replicated_channel import ReplicatedChannel
 from theory import HiddenManifold, LinearManifold, collapse_time
+from theory.activations import activation
 from theory.drift import DRIFTS, finite_size_value
 from theory.drift_cumulants import Cumulants, cumulants
 from theory.replica_fluctuations import Fluctuations
-from theory.replica_loop import rs_inverse, rs_log_det
+from theory.replica_loop import one_loop, rs_inverse, rs_log_det
 
 # finite differences in the number of replicas (skew, loop) and in beta (the other two): relative errors measured 2e-4 and 1e-5
 TOLERANCE = {"skew": 5e-4, "loop": 5e-4, "covariance": 3e-5, "gap_variance": 3e-5}
@@ -76,6 +82,51 @@ def test_replica_symmetric_matrices(n):
     assert rs_log_det((a, b, d, o), n) == pytest.approx(np.linalg.slogdet(full)[1], rel=1e-12)
 
 
+def full_matrix(C, n):
+    out = np.full((n + 1, n + 1), C[3])
+    np.fill_diagonal(out, C[2])
+    out[0, :] = out[:, 0] = C[1]
+    out[0, 0] = C[0]
+    return out
+
+
+def determinant_without_symmetry(averages, rho, n, alpha_D, latents):
+    """-log det(1 - K)/2 over all pairs of n whole replicas and the teacher, every derivative of C_n taken by itself."""
+    weights = [averages.weight(n, hermite=j) for j in range(5)]
+    known = {}
+
+    def derivative(*indices):
+        count = Counter(indices)
+        teacher = count.pop(0, 0)
+        key = teacher, tuple(sorted(count.values()))
+        if key not in known:
+            known[key] = 0.0
+            for choice in product(range(n + 1), repeat=teacher):  # of d_0 = D - rho (d_1 + ... + d_n), one term each
+                moved = choice.count(0)
+                orders = Counter(dict(enumerate(key[1], 1))) + Counter(a for a in choice if a)
+                ratios = np.prod([averages.ratios[k] for k in orders.values()], axis=0)
+                known[key] += (-rho) ** (teacher - moved) * (weights[moved] * ratios).sum() / weights[0].sum()
+        return known[key]
+
+    pairs = list(product(range(n + 1), repeat=2))
+    G = np.array([derivative(*pair) for pair in pairs])
+    M = np.array([[derivative(*one, *other) for other in pairs] for one in pairs]) - np.outer(G, G)
+    spread = sum(f * np.kron(full_matrix(C, n), full_matrix(C, n)) for f, C in latents)
+    sign, log_det = np.linalg.slogdet(np.eye(len(pairs)) - spread @ M / (2 * alpha_D))
+    assert sign > 0
+    return -log_det / 2
+
+
+@pytest.mark.parametrize(("name", "delta", "n"), [("tanh", 0.0, 4), ("tanh", 0.4, 3), ("relu", 0.0, 3)])
+def test_families_of_the_loop_are_the_whole_determinant(name, delta, n):
+    """At any overlaps, saddle or not: nothing but permutation symmetry is used."""
+    act = activation(name)
+    averages = ReplicatedChannel(act.function, act.breakpoints)(1.0, 0.55, 0.95, 0.5, 1.25, delta)
+    latents = [(0.6, np.array([1.1, 0.4, 0.9, 0.35])), (0.4, np.array([0.7, 0.2, 0.6, 0.15]))]
+    expected = determinant_without_symmetry(averages, 0.55, n, 1.5, latents)
+    assert one_loop(averages, 0.55, n, 1.5, latents) == pytest.approx(expected, rel=1e-10)
+
+
 @pytest.mark.parametrize("kind", DRIFTS)
 def test_drift_of_the_identity_is_that_of_the_linear_manifold(kind):
     linear, hidden = LinearManifold(0.5), HiddenManifold(0.5, "identity")
@@ -100,3 +151,45 @@ def test_bad_input():
         finite_size_value("collapse", HiddenManifold([0.3, 0.5], "tanh"), 0.2, 40)
     with pytest.raises(DomainError, match="beta"):
         Fluctuations(HiddenManifold(0.3, "tanh")).saddle(1e6, 1e-6)
+    with pytest.raises(DomainError, match="delta"):
+        ReplicatedChannel(np.tanh, ())(1.0, 0.5, 1.0, 0.5, 1.0, 1e-12)
+    with pytest.raises(DomainError, match="below the onset"):
+        finite_size_value("basin", HiddenManifold(0.5, "tanh"), 0.2, 40, t=50.0)
+    with pytest.raises(DomainError, match="above the collapse"):
+        finite_size_value("basin", LinearManifold(0.5), 0.2, 40, t=0.5)
+
+
+@dataclass
+class Unhashable:
+    slope: float = 1.0
+
+    def __call__(self, x):
+        return np.tanh(self.slope * x)
+
+
+@pytest.mark.parametrize("model", [LinearManifold(0.5), HiddenManifold(0.5, "tanh")])
+def test_bad_numbers(model):
+    for t in (0.0, -1.0, np.nan, np.inf, "a", [0.5, np.nan]):
+        with pytest.raises(DomainError, match=r"^t = "):
+            cumulants(model, t, 1.0)
+    for eps in (-0.1, np.nan, [0.0, 1.0], "a", None):
+        with pytest.raises(DomainError, match=r"^eps = "):
+            cumulants(model, 0.8, eps)
+    for bad in ({"alpha": [0.1, 0.2]}, {"N": [30, 40]}, {"N": np.nan}, {"alpha": "a"}):
+        with pytest.raises(DomainError, match=f"^{next(iter(bad))} = "):
+            finite_size_value("collapse", model, **{"alpha": 0.2, "N": 40} | bad)
+    with pytest.raises(DomainError, match=r"^t = "):
+        finite_size_value("basin", model, 0.2, 40)
+
+
+def test_activation_without_a_hash():
+    with pytest.raises(DomainError, match="activation"):
+        cumulants(HiddenManifold(0.5, Unhashable()), 0.8, 1.0)
+
+
+@pytest.mark.parametrize("shape", [(0,), (2,), (1, 2)])
+def test_shapes(shape):
+    t = np.linspace(0.8, 0.9, 2)[: int(np.prod(shape))].reshape(shape)
+    found, alone = cumulants(HiddenManifold(0.5, "tanh"), t, 1.0), cumulants(HiddenManifold(0.5, "tanh"), 0.8, 1.0)
+    assert all(getattr(found, name).shape == shape for name in Cumulants.__dataclass_fields__)
+    assert not t.size or found.mean.flat[0] == alone.mean

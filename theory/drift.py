@@ -43,8 +43,9 @@ def finite_size_value(kind: str, model: Any, alpha: float, N: float, *, t: float
         log(P - 1)/N for the first three (the true point's competitors), log P/N for generalization.
     N : float
         Ambient dimension; need not be an integer.
-    t : float > 0
-        For the basin only.
+    t : float
+        For the basin only, between the collapse and the onset time: below the former the levels that compete lie too far
+        down for a tilted law taken as Gaussian.
 
     Returns
     -------
@@ -53,8 +54,8 @@ def finite_size_value(kind: str, model: Any, alpha: float, N: float, *, t: float
     Raises
     ------
     DomainError
-        For other models, an unknown kind, sizes so small that no crossing exists, or (hidden manifolds) noise below
-        about 1e-3.
+        For other models, an unknown kind, arrays, a basin outside its interval of t, sizes so small that no crossing
+        exists, or (hidden manifolds) noise below about 1e-3.
 
     The failure that looks normal: for e^{alpha N} below about 100 the levels of the REM are too few for its edge to be
     smooth, and the value is off by per cents while looking reasonable.
@@ -67,19 +68,32 @@ def finite_size_value(kind: str, model: Any, alpha: float, N: float, *, t: float
         raise DomainError("kind", kind, f"one of {', '.join(DRIFTS)}")
     if not has_drift(model):
         raise DomainError("model", model, "one Gaussian model or one hidden manifold", "No drift is derived for others")
-    alpha, N = float(positive("alpha", alpha)), float(positive("N", N))
+    alpha, N = _number("alpha", alpha), _number("N", N)
     if kind == "generalization":
         return _optimal_noise(model, alpha, N)
     if kind == "basin":
-        t = float(positive("t", t))
+        t = _number("t", t)
         start = float(basin_radius(model, alpha, t)) ** 2 / t
         if start == 0:
             raise DomainError(
                 "t", t, f"below the onset time {onset_time(model, alpha):.6g}", "There is no basin above it"
             )
+        if t < (least := float(collapse_time(model, alpha))):
+            raise DomainError(
+                "t", t, f"above the collapse time {least:.6g}", "Below it the basin is that of the collapse"
+            )
         return t * _root(lambda x: _excess(cumulants(model, t, np.exp(x)), alpha, N), np.log(start), N)
     eps, limit = (1.0, collapse_time(model, alpha)) if kind == "collapse" else (0.0, onset_time(model, alpha))
+    if not np.isfinite(limit):
+        raise DomainError("alpha", alpha, f"a load at which the {kind} time exists")
     return _root(lambda x: _excess(cumulants(model, np.exp(x), eps), alpha, N), np.log(limit), N)
+
+
+def _number(name: str, value: Any) -> float:
+    number = positive(name, value, allowed="one number, finite and > 0")
+    if number.ndim:
+        raise DomainError(name, value, "one number, finite and > 0", "Call the function for each")
+    return float(number)
 
 
 def _root(excess: Callable[[float], float], start: float, N: float) -> float:

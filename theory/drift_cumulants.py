@@ -9,14 +9,14 @@ docs/derivations/replica_drift.md].
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
-from numerics.domain import DomainError
+from numerics.domain import DomainError, nonnegative, positive
 from theory.hidden import HiddenManifold
 from theory.models import GaussianModel, LinearManifold
 from theory.replica_fluctuations import Fluctuations
@@ -65,18 +65,28 @@ def cumulants(model: Any, t: float | np.ndarray, eps: float) -> Cumulants:
     ----------
     model : GaussianModel or HiddenManifold, with one alpha_D
     t : float or array > 0
-    eps : float in [0, 1]
+    eps : float >= 0
+        0 at the clean point, 1 where the noise is that of the score.
 
     Raises
     ------
     DomainError
-        For other models, and on a hidden manifold at a t too small for the product grid (about 1e-3).
+        For other models, an activation without a hash, numbers outside their domain, and on a hidden manifold at a t too
+        small for the product grid (about 1e-3).
     """
     if not has_drift(model):
         raise DomainError(
             "model", model, "one Gaussian data model or one hidden manifold", "No drift is derived for others"
         )
+    t, distance = positive("t", t), nonnegative("eps", eps)
+    if distance.ndim:
+        raise DomainError("eps", eps, "one number >= 0")
+    eps = float(distance)
     if isinstance(model, HiddenManifold):
+        try:
+            hash(model)
+        except TypeError as error:  # without it nothing could be kept, and every value would take seconds anew
+            raise DomainError("activation", model.activation, "a callable with a hash", "Pass a function") from error
         return _nonlinear(model)(t, eps)
     m = Moments.of(model, t)
     level, variance, skew, gap, covariance, gap_variance, spread = _polynomials()(eps, *m.A)
@@ -180,16 +190,19 @@ class _Nonlinear:
         self.fluctuations = Fluctuations(model)
         self.known: dict[tuple[float, float], np.ndarray] = {}
 
-    def __call__(self, t: float | np.ndarray, eps: float) -> Cumulants:
-        if np.ndim(t):
-            parts = [astuple(self(float(value), eps)) for value in t]
-            return Cumulants(*(np.array(column) for column in zip(*parts, strict=True)))
+    def __call__(self, t: np.ndarray, eps: float) -> Cumulants:
+        columns = (
+            np.array([self._interpolated(value, eps) for value in t.flat]).reshape(t.size, len(fields(Cumulants))).T
+        )
+        return Cumulants(*(column.reshape(t.shape)[()] for column in columns))
+
+    def _interpolated(self, t: float, eps: float) -> np.ndarray:
         # a clean point and one as far as the noise are looked at along t, the points between along epsilon at one t
         if eps in (0, 1):
             terms = [(weight, np.exp(i * self.STEP), eps) for i, weight in self._weights(np.log(t))]
         else:
-            terms = [(weight, float(t), np.exp(i * self.STEP)) for i, weight in self._weights(np.log(eps))]
-        return Cumulants(*sum(weight * self._at(*place) for weight, *place in terms))
+            terms = [(weight, t, np.exp(i * self.STEP)) for i, weight in self._weights(np.log(eps))]
+        return sum(weight * self._at(*place) for weight, *place in terms)
 
     def _weights(self, x: float) -> list[tuple[int, float]]:
         """Lagrange weights of the grid points nearest to x."""

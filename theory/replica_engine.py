@@ -43,7 +43,7 @@ class ReplicaEngine:
         self.tolerance = tolerance
         self.rho = model.field_variance
         self._f, self._s = list(model.fractions), list(model.variances)
-        self._overlaps, self._entropic = action(len(self._f)).functions()
+        self._overlaps, self.entropic = action(len(self._f)).functions()
         self.channel: Channel = model.s.channel(16.0 * np.sqrt(self.rho), rule)
         self.times = Times(self, np.unique(np.asarray(model.alpha_D, dtype=float)))
         _, self._linear, self._rest = model.s.linear_and_noise(self.rho)
@@ -89,7 +89,7 @@ class ReplicaEngine:
             moments, (V, m, q, sigma) = self._moments(hats, beta[cells], delta[cells], mode)
             a = alpha_D[cells]
             new = self._new(moments, a, mode)
-            g = a * self._entropic(*hats, self._f, self._s) + moments.log_i
+            g = a * self.entropic(*hats, self._f, self._s) + moments.log_i
             g_delta = 0.5 * beta[cells] * (beta[cells] * moments.variance - 1.0)
             payload = [g, -0.5 * moments.square, g_delta, m, q, q + V, V, sigma, *hats, moments.exps]
             return new, np.stack([np.broadcast_to(p, g.shape) for p in payload], axis=1)

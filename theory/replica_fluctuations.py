@@ -75,7 +75,7 @@ class Fluctuations:
         conjugates = tuple(float(getattr(found, name)) for name in ("c_hat", "m_hat", "q_hat"))
         averages = self.channel(*overlaps, beta, delta)
         energetic = float((averages.weight() * averages.log_i).sum())
-        entropic = float(self.engine._entropic(*(np.array(c) for c in conjugates), self.model.fractions, self.s))
+        entropic = float(self.engine.entropic(*(np.array(c) for c in conjugates), self.model.fractions, self.s))
         if not abs(energetic + self.alpha_D * entropic - float(found.g)) < _AGREE:
             raise DomainError("t", 1 / beta, "a noise that the product grid resolves (about t > 1e-3)")
         u = self.s / (1 + conjugates[0] * self.s)

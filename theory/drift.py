@@ -22,7 +22,7 @@ from theory.basins import basin_radius
 from theory.drift_cumulants import Cumulants, cumulants, has_drift
 from theory.times import collapse_time, condensation_time, onset_time
 
-__all__ = ["DRIFTS", "finite_size_value"]
+__all__ = ["DRIFTS", "finite_size_value", "weight_exceeds_half"]
 
 DRIFTS = ("collapse", "onset", "basin", "generalization")
 
@@ -142,6 +142,35 @@ def _excess(c: Cumulants, alpha: float, N: float) -> float:
     exponent = Delta[near, None, None] + _log_u + log_K(np.clip(v[near][..., None] + k * _log_u, -14, 20))
     weight[near] = np.exp(-np.exp(np.minimum(exponent, 50.0))) @ _exponential
     return float(density @ weight @ _gauss) - 0.5
+
+
+def weight_exceeds_half(model: Any, t: float, alpha: float, N: float) -> float:
+    r"""Probability that a noisy point gives its own data point a weight above 1/2: :math:`P(\Delta+\log K(v)<0)`.
+
+    Parameters
+    ----------
+    model, alpha, N : as in `finite_size_value`, alpha = log(P - 1)/N
+    t : float > 0, noise variance, also of the point
+
+    Raises
+    ------
+    DomainError : as `theory.drift_cumulants.cumulants`
+
+    >>> from theory.models import Isotropic
+    >>> round(weight_exceeds_half(Isotropic(1.0), float(collapse_time(Isotropic(1.0), 0.2)), 0.2, 1e6), 1)
+    0.5
+    """
+    N, alpha, t = (float(positive(name, value)) for name, value in (("N", N), ("alpha", alpha), ("t", t)))
+    c = cumulants(model, t, 1.0)
+    k, sigma = 1 / np.sqrt(N * c.spread), np.sqrt(N * c.variance)
+    x = np.linspace(-9, 9, 181)
+    slope = c.covariance / c.variance * k
+    rest = k * np.sqrt(N * max(c.gap_variance - c.covariance**2 / c.variance, 0.0))
+    v = N * c.gap * k + slope * sigma * x[:, None] + rest * _x
+    odds = N * (alpha + c.mean) + c.loop + sigma * x[:, None] + _edge_function(float(k))(np.clip(v, -14, 20))
+    # odds rise with x but for the edge's slow bend; the crossing, column by column
+    below = np.array([ndtr(np.interp(0.0, column, x, left=-np.inf, right=np.inf)) for column in odds.T])
+    return float(below @ _gauss)
 
 
 def _edge_function(k: float) -> CubicSpline:

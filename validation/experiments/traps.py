@@ -42,7 +42,7 @@ FORMS = {
     "return, flow": Form(("1/N",), _DRIFT),
     "commitment, SDE": Form(("1/N",), _DRIFT),
     "commitment, flow": Form(("1/N",), _DRIFT),
-    "width": Form(("1/N",)),
+    "width": Form(("1/N",), "finite-N width of theory.trajectories"),
 }
 NAMES = {
     "return, SDE": "half of the SDE's trajectories return",
@@ -239,10 +239,14 @@ def _compare(
         np.log(finite_size_value("collapse", case.model, float(np.log(p - 1) / n), n) / t_c)
         for n, p in zip(N, P, strict=True)
     ]
+    width = commitment_width(case.model, case.alpha)
+    widths = [
+        np.log(commitment_width(case.model, float(np.log(p - 1) / n), n) / width) for n, p in zip(N, P, strict=True)
+    ]
     table = {name: [] for name in ("measured", "error", "fitted", "limit", "limit_error", "theory")}
     for name, form in FORMS.items():
         y, sigma = (np.array([getattr(e[name], part) for e in estimates]) for part in ("value", "error"))
-        known = np.array(drift) * (form.known != "")
+        known = np.array(widths if name == "width" else drift)
         limit = limit_of_logs(N, y, sigma, form, known)
         note, fitted = "too few sizes with a measured time", np.full(len(N), np.nan)
         if fit := limit.fit:

@@ -9,7 +9,8 @@ from scipy.special import gammaln
 from scipy.stats import ks_2samp, norm
 
 from numerics.domain import DomainError
-from theory import LinearManifold, collapse_time, critical_alpha, onset_time
+from theory import Isotropic, LinearManifold, collapse_time, critical_alpha, onset_time
+from theory.drift import weight_exceeds_half
 from theory.trajectories import commitment_width, edge_correction
 from validation import nearest_law
 from validation.experiments import generalization_law, traps
@@ -71,6 +72,30 @@ def test_width_follows_from_the_odds_of_one_point():
     slope = [critical_alpha(MODEL, t * np.exp(h), kind="collapse") for h in (-1e-4, 1e-4)]
     A = -2 * (slope[1] - slope[0]) / 2e-4
     assert commitment_width(MODEL, alpha) == pytest.approx(2 / A**0.5, rel=1e-6)
+
+
+def test_weight_exceeds_half_as_often_as_in_samples():
+    """404 isotropic points in N = 30: 4 sigma of 2000 draws, and 3 % for the sum of the others, which is taken at its mean."""
+    N, P, draws, t = 30, 404, 2000, np.array([0.8, 1.5, 3.0])
+    rng, hits = np.random.default_rng(0), np.zeros(3)
+    for _ in range(draws):
+        others, noise = rng.standard_normal((P - 1, N)), rng.standard_normal(N)
+        x = rng.standard_normal(N) + np.sqrt(t)[:, None] * noise
+        exponents = -((x[:, None] - others) ** 2).sum(axis=-1) / (2 * t[:, None])
+        hits += np.logaddexp.reduce(exponents, axis=1) < -(noise @ noise) / 2
+    alpha = np.log(P - 1) / N
+    expected = np.array([weight_exceeds_half(Isotropic(1.0), x, alpha, N) for x in t])
+    tolerance = 0.03 + 4 * np.sqrt(expected * (1 - expected) / draws)
+    assert (np.abs(hits / draws - expected) < tolerance).all()
+    shifted = np.array([weight_exceeds_half(Isotropic(1.0), 1.4 * x, alpha, N) for x in t])
+    assert (np.abs(hits / draws - shifted) > tolerance)[1:].all()
+
+
+def test_width_at_finite_size_tends_to_its_limit():
+    """From 18 % below at N = 26; as 1/N only for N in the thousands."""
+    limit = commitment_width(MODEL, 0.2)
+    ratios = np.array([commitment_width(MODEL, 0.2, N) for N in (26, 1000, 100_000)]) / limit
+    assert ratios == pytest.approx([0.82, 0.957, 0.996], abs=0.005)
 
 
 def test_edge_correction_is_that_of_exponential_levels():

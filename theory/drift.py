@@ -115,8 +115,7 @@ _CERTAIN = 80.0  # beyond it in Delta the weight is 0 or 1 to rounding
 _log_u = np.linspace(-16, 3.6, 41)
 _exponential = np.exp(_log_u - np.exp(_log_u)) * (_log_u[1] - _log_u[0])
 _y = np.linspace(-40, 40, 401)
-_edge = np.where(_y > 0, -np.expm1(-np.exp(-np.abs(_y))) * np.exp(np.abs(_y)), 0.0)
-_edge = np.where(_y > 0, _edge, np.exp(-np.abs(_y)) * -np.expm1(-np.exp(np.abs(_y))))
+_edge = np.exp(_y) * -np.expm1(-np.exp(-_y))
 
 
 def _excess(c: Cumulants, alpha: float, N: float) -> float:

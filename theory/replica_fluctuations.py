@@ -28,6 +28,7 @@ _FIRST = np.array([1, -8, 8, -1]) / (12 * _REPLICAS)
 _ONE = np.array([1.0, 0.0, 1.0, 0.0])
 _TOLERANCE = 1e-10
 _AGREE = 1e-6  # the two quadratures of g
+_RESOLVED = "a noise that the product grid resolves (about t > 1e-3)"
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Fluctuations:
     """
 
     def __init__(self, model: HiddenManifold):
-        if np.ndim(model.alpha_D):
-            raise DomainError("model", model, "a model with one alpha_D")
+        if not isinstance(model, HiddenManifold) or np.ndim(model.alpha_D):
+            raise DomainError("model", model, "a HiddenManifold with one alpha_D")
         self.model, self.alpha_D = model, float(model.alpha_D)
         self.engine = ReplicaEngine(model)
         self.f, self.s = np.array(model.fractions), np.array(model.variances)
@@ -73,11 +74,14 @@ class Fluctuations:
             raise DomainError("t", 1 / beta, "a noise at which the replica saddle is found")
         overlaps = (self.engine.rho, *(float(getattr(found, name)) for name in ("m", "Q", "q")))
         conjugates = tuple(float(getattr(found, name)) for name in ("c_hat", "m_hat", "q_hat"))
-        averages = self.channel(*overlaps, beta, delta)
+        try:
+            averages = self.channel(*overlaps, beta, delta)
+        except DomainError as error:
+            raise DomainError("t", 1 / beta, _RESOLVED, str(error)) from error
         energetic = float((averages.weight() * averages.log_i).sum())
         entropic = float(self.engine.entropic(*(np.array(c) for c in conjugates), self.model.fractions, self.s))
         if not abs(energetic + self.alpha_D * entropic - float(found.g)) < _AGREE:
-            raise DomainError("t", 1 / beta, "a noise that the product grid resolves (about t > 1e-3)")
+            raise DomainError("t", 1 / beta, _RESOLVED)
         u = self.s / (1 + conjugates[0] * self.s)
         return _Saddle(beta, overlaps, conjugates, u, float(found.g), float(found.g_beta), averages)
 

@@ -126,21 +126,24 @@ def _excess(c: Cumulants, alpha: float, N: float) -> float:
 
     `v` is the gap in units of the tilted energy's standard deviation, `1/k` that deviation times beta.
     """
-    mean = N * (alpha + c.mean) + c.loop
-    k = 1 / np.sqrt(N * c.spread)
     sigma = np.sqrt(N * c.variance)
     x = np.linspace(-6, 6, max(31, 2 * math.ceil(6 * sigma / _LOGISTIC) + 1))
     density = np.exp(-(x**2) / 2) / np.exp(-(x**2) / 2).sum() * (1 + N * c.skew / (6 * sigma**3) * (x**3 - 3 * x))
-    slope = c.covariance / c.variance * k
-    rest = k * np.sqrt(N * max(c.gap_variance - c.covariance**2 / c.variance, 0.0))
-    v = N * c.gap * k + slope * sigma * x[:, None] + rest * _x
+    Delta, v, k = _odds(c, alpha, N, x)
     log_K = _edge_function(k)
-    Delta = mean + sigma * x
     near = np.abs(Delta) < _CERTAIN
     weight = np.tile((Delta < 0).astype(float)[:, None], len(_x))
     exponent = Delta[near, None, None] + _log_u + log_K(np.clip(v[near][..., None] + k * _log_u, -14, 20))
     weight[near] = np.exp(-np.exp(np.minimum(exponent, 50.0))) @ _exponential
     return float(density @ weight @ _gauss) - 0.5
+
+
+def _odds(c: Cumulants, alpha: float, N: float, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Delta at `x` standard deviations (X,), v there and at those of what Delta leaves of the gap (X, 31), and k."""
+    k, sigma = float(1 / np.sqrt(N * c.spread)), np.sqrt(N * c.variance)
+    rest = k * np.sqrt(N * max(c.gap_variance - c.covariance**2 / c.variance, 0.0))
+    v = N * c.gap * k + c.covariance / c.variance * k * sigma * x[:, None] + rest * _x
+    return N * (alpha + c.mean) + c.loop + sigma * x, v, k
 
 
 def weight_exceeds_half(model: Any, t: float, alpha: float, N: float) -> float:
@@ -161,12 +164,9 @@ def weight_exceeds_half(model: Any, t: float, alpha: float, N: float) -> float:
     """
     N, alpha, t = (float(positive(name, value)) for name, value in (("N", N), ("alpha", alpha), ("t", t)))
     c = cumulants(model, t, 1.0)
-    k, sigma = 1 / np.sqrt(N * c.spread), np.sqrt(N * c.variance)
     x = np.linspace(-9, 9, 181)
-    slope = c.covariance / c.variance * k
-    rest = k * np.sqrt(N * max(c.gap_variance - c.covariance**2 / c.variance, 0.0))
-    v = N * c.gap * k + slope * sigma * x[:, None] + rest * _x
-    odds = N * (alpha + c.mean) + c.loop + sigma * x[:, None] + _edge_function(float(k))(np.clip(v, -14, 20))
+    Delta, v, k = _odds(c, alpha, N, x)
+    odds = Delta[:, None] + _edge_function(k)(np.clip(v, -14, 20))
     # odds rise with x but for the edge's slow bend; the crossing, column by column
     below = np.array([ndtr(np.interp(0.0, column, x, left=-np.inf, right=np.inf)) for column in odds.T])
     return float(below @ _gauss)

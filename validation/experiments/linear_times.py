@@ -82,15 +82,14 @@ CASES = (
 class Study:
     """What a run of this experiment is about: its claim, its cases, and what is declared of the drift with N.
 
-    `forms` are the terms that are fitted, by quantity; `drift` the finite-N value declared beforehand (None: there is no
-    such theory for these models, and the whole drift is fitted).
+    `forms` are the terms that are fitted, by quantity; `drift` the finite-N value declared beforehand.
     """
 
     name: str
     claim: str
     cases: tuple[Case, ...]
     forms: Mapping[str, Form]
-    drift: Callable[..., float] | None
+    drift: Callable[..., float]
 
 
 LINEAR = Study("linear_times", CLAIM, CASES, FORMS, finite_size_value)
@@ -263,9 +262,7 @@ def _compare(
 
 
 def _drift(study: Study, quantity: str, case: Case, N: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """The finite-N value theory declares, at each size; a radius for the basin. Without such a theory, the limit."""
-    if study.drift is None:
-        return np.array([THEORY[quantity](case.model, float(a), case.t_basin) for a in alpha])
+    """The finite-N value theory declares, at each size; a radius for the basin."""
     values = [study.drift(quantity, case.model, a, n, t=case.t_basin) for a, n in zip(alpha, N, strict=True)]
     return np.sqrt(values) if quantity == "basin" else np.array(values)
 

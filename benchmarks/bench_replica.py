@@ -12,9 +12,8 @@ import numpy as np
 from numba import get_num_threads, njit, prange, set_num_threads
 from scipy.integrate import quad
 
-from numerics.channel import MATCHED
+from numerics.channel import CLEAN, MATCHED, NOISY
 from numerics.fast_exp import exp_block
-from numerics.inner_peak import ROWS
 from theory.hidden import HiddenManifold
 from theory.replica_engine import ReplicaEngine
 
@@ -84,9 +83,9 @@ def main() -> None:
     q, t = 0.494494800, 0.574377
     engine = ReplicaEngine(HiddenManifold(0.5, "tanh"))
 
-    def kernel(n=1):
+    def kernel(n=1, mode=MATCHED, q=q, t=t, delta=t):
         o = np.ones(n)
-        return engine.channel.moments(q * o, o, (1 - q) * o, (1 - q) * o, o / t, t * o, MATCHED)
+        return engine.channel.moments(q * o, o, (1 - q) * o, (1 - q) * o, o / t, delta * o, mode)
 
     set_num_threads(1)
     single = median_time(kernel)
@@ -107,16 +106,26 @@ def main() -> None:
     )
     print(f"  nested scipy quad, 1e-6  {nested * 1e3:10.0f} ms  [{nested_value:.12f}]  x {nested / single:.0f}")
 
-    repeats, length = 20000, 64
-    for label, size in (("blocks of 64, as a narrow peak's", length), ("blocks of 1024", 1024)):
-        rounds = repeats * length // size
-        ceiling = threads * size * rounds / median_time(lambda s=size, r=rounds: _exp_ceiling(threads, s, r))
-        # rows of equally spaced x in runs of ROWS share two exponentials a node
-        evaluations = exps * ROWS / 2 / many
-        print(
-            f"exp ceiling, {label}: {ceiling / 1e9:.2f} G/s; kernel {evaluations / 1e9:.2f} G integrand evaluations/s = "
-            f"{evaluations / ceiling:.2f} of it, with {2 / ROWS:.2f} exponentials each"
+    ceilings = []
+    for size in (64, 1024):
+        rounds = 1_280_000 // size
+        ceilings.append(
+            threads * size * rounds / median_time(lambda s=size, r=rounds: _exp_ceiling(threads, s, r)) / 1e9
         )
+    print(f"vectorised exp on {threads} threads: {ceilings[0]:.2f} G/s in blocks of 64, {ceilings[1]:.2f} of 1024")
+    print("integrands: G/s on all threads, over the two ceilings, and exponentials each")
+    for label, mode, at, noise in (
+        ("Nishimori line", MATCHED, (q, t), t),
+        ("Nishimori line, t = 1e-5", MATCHED, (1 - 1.1e-5, 1e-5), 1e-5),
+        ("clean", CLEAN, (q, t), 0.0),
+        ("clean, t = 1e-5", CLEAN, (1 - 1.1e-5, 1e-5), 0.0),
+        ("noisy, delta = t/2", NOISY, (q, t), t / 2),
+    ):
+        cell = kernel(1, mode, *at, noise)
+        wall = median_time(lambda m=mode, a=at, d=noise: kernel(batch, m, *a, d)) / batch
+        rate = float(cell.integrands[0]) / wall / 1e9
+        shares = ", ".join(f"{rate / c:.2f}" for c in ceilings)
+        print(f"  {label:26s} {rate:6.2f}  [{shares}]  {float(cell.exps[0] / cell.integrands[0]):.3f}")
 
     n = options.size
     model = HiddenManifold(np.linspace(0.1, 1.5, n)[None, :], "tanh")

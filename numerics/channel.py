@@ -54,7 +54,7 @@ class Moments:
     square, variance : :math:`E\langle(x-s)^2\rangle` and :math:`E[\langle s^2\rangle-\langle s\rangle^2]`
         (on the Nishimori line smooth functions have :math:`-E f^2` for `f_slope` and :math:`1/\beta` for `square`: identities)
     mass : total weight, 1 up to the quadrature's error
-    exps : exponentials spent
+    exps, integrands : exponentials spent, and the values of the integrand made of them (0 for closed forms)
     """
 
     log_i: np.ndarray
@@ -65,6 +65,7 @@ class Moments:
     variance: np.ndarray
     mass: np.ndarray
     exps: np.ndarray
+    integrands: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ class Channel:
             delta = 1/beta``; two outer dimensions; `f_star` is then returned as `f_square`) or NOISY
         """
         arrays = [np.ascontiguousarray(a, dtype=np.float64) for a in (q, slope, sigma, V, beta, delta)]
-        out = np.empty((arrays[0].size, 8))
+        out = np.empty((arrays[0].size, 9))
         if self.shape is not None:
             _linear_batch(
                 *arrays, mode, self.rule.array(self.continuous), self.parity, self.shape, GL_NODES, GL_WEIGHTS, out

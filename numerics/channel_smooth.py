@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .inner_peak import ROWS, SHORT, inner_at, inner_run, longest_run, monotone_runs
+from .clean_rows import GROUP, clean_rows, kernel_matrix
+from .inner_peak import ROWS, SHORT, inner_at, inner_run, monotone_runs, widest_run
+from .matched_rows import longest_run, matched_rows
 from .meshes import graded_mesh, uniform_mesh
 from .tabulated import table_values, table_values_and_slopes
 
@@ -21,19 +23,21 @@ REACH = 8.3  # Gaussian sums end here: the density is 1e-15 of its peak
 HALF_LOG_2PI = 0.9189385332046727
 MOST = 200000.0  # inner nodes; reached only by iterates far from a saddle, or with V >> t and t < 1e-7
 MANY = 800  # more uniform nodes than this in one dimension, and another rule is cheaper
+ROOM = MANY + 16  # work arrays, for nodes or observations
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath={"nsz", "nnan"})
 def _bounds(table, a, b):
     """Largest slope, least slope (0 across a turning point) and largest curvature of the table on [a, b]."""
-    edges, _, slope_max, slope_min, curvature_max, _ = table
+    edges, _, _, slope_max, slope_min, curvature_max, _ = table
+    panels = edges.size - 1
+    first = min(max(np.searchsorted(edges, a) - 1, 0), panels - 1)
+    last = min(max(np.searchsorted(edges, b), first + 1), panels)
     big, small, bend = 0.0, np.inf, 0.0
-    i = min(max(np.searchsorted(edges, a) - 1, 0), edges.size - 2)
-    while i <= edges.size - 2 and (edges[i] < b or i == 0):
+    for i in range(first, last):
         big = max(big, slope_max[i])
         small = min(small, slope_min[i])
         bend = max(bend, curvature_max[i])
-        i += 1
     return big, small, bend
 
 
@@ -44,25 +48,22 @@ def _width(V, beta, length, big, bend):
 
 
 @njit(cache=True, error_model="numpy")
-def _lattice(low, high, cells, V, beta, fine, length, table):
-    """One set of equally spaced nodes ``(start, step, s)`` for all `cells` values of omega in [low, high], where that is
-    cheaper than a set for each; else `step` is 0."""
+def _lattice(low, high, reach, cells, V, beta, fine, widest, length, table):
+    """One set of equally spaced nodes ``(h, s)`` for all `cells` values of omega in [low, high], where that is cheaper than a
+    set for each; else empty. They are at most `widest` apart where that does not take many more of them."""
     root = np.sqrt(V)
-    a, b = low - REACH * root, high + REACH * root
+    a, b = low - reach * root, high + reach * root
     big, _, bend = _bounds(table, a, b)
     width = _width(V, beta, length, big, bend)
-    step = fine * width
-    nodes, window = (b - a) / step, 2.0 * REACH * root / step
+    step = min(fine * width, widest if widest > 0.4 * fine * width else np.inf)
+    nodes, window = (b - a) / step, 2.0 * reach * root / step
     # where the width varies with omega, separate sets have fewer nodes
     if width < 0.75 * min(root, 0.22 * length) or cells * window < 2.0 * nodes + 200.0:
-        return a, 0.0, np.empty(0)
-    a -= 16.0 * step
-    n = int(nodes) + 64
-    h, s = np.empty(n), np.empty(n)
-    for j in range(n):
-        h[j] = a + step * j
-    table_values(table[0], table[1], h, n, s)
-    return a, step, s
+        return np.empty(0), np.empty(0)
+    h = a + step * (np.arange(int(nodes) + 64) - 16.0)
+    s = np.empty(h.size)
+    table_values(table[0], table[1], h, h.size, s)
+    return h, s
 
 
 @njit(cache=True, error_model="numpy")
@@ -139,7 +140,7 @@ def _add_matched(out, w, r, k, V, beta):
 @njit(cache=True, error_model="numpy")
 def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, table, gl_nodes, gl_weights, out):
     """All moments of one cell; see `numerics.channel.Channel.moments`."""
-    edges, coefficients, slope_max, _, curvature_max, breaks = table
+    edges, coefficients, slope_coefficients, slope_max, _, curvature_max, breaks = table
     fine, outer, sharp, continuous = rule[0], rule[1], rule[2], rule[3] > 0.0
     out[:] = 0.0
     root_q, root_V, root_s = np.sqrt(q), np.sqrt(V), np.sqrt(sigma)
@@ -147,31 +148,44 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
     d = np.sqrt(delta)
     length = slope_max.max() / max(curvature_max.max(), 1e-12 * slope_max.max() + 1e-300)
     feature = np.sqrt(V + sigma)
+    narrow = 2.0 * outer * feature  # of f^2 between two levels of s that compete, over omega: V over their distance
     # zeros of t + V s'^2 approach the axis, slowly, as V/t grows
     field = rule[4] / np.sqrt(1.0 + 0.25 * np.log(1.0 + beta * V))
     low = 0.0 if parity != 0 else -REACH * root_q
     high = REACH * root_q
     if q <= 1e-12 * V:
         omega, w_omega = np.zeros(1), np.full(1, root_q * np.exp(HALF_LOG_2PI) * (0.5 if parity != 0 else 1.0))
-    elif special.size == 0 or 3.0 * outer * feature > high:
+    elif special.size == 0 or narrow > high:
         omega, w_omega = uniform_mesh(low, high, min(outer * root_q, field * np.sqrt(length * length + V)))
     else:
-        narrow = 3.0 * outer * feature
         wide = 3.0 * outer * min(root_q, np.sqrt(length * length + V)) * 1.5
         omega, w_omega = graded_mesh(low, high, special, min(narrow, wide), 10.0 * feature, wide, gl_nodes, gl_weights)
     total = 1.0 if parity == 0 else 2.0
     cuts = edges[breaks == 1]
-    # only iterates far from any saddle have a teacher outside the student's prior; their windows vary with omega
-    usual = root_s <= root_V and abs(1.0 - slope) * REACH * root_q < 1e-3 * root_V
-    start, lattice_step, lattice = 0.0, 0.0, np.empty(0)
-    if usual and cuts.size == 0:
-        start, lattice_step, lattice = _lattice(low, high, omega.size, V, beta, fine, length, table)
+    # only iterates far from any saddle have a teacher far outside the student's prior; their windows vary with omega
+    furthest = REACH * max(1.0, root_s / root_V) + abs(1.0 - slope) * high / root_V
+    apart = min(outer * root_s, 1.3 * field * np.sqrt(length * length + sigma))  # nodes of the teacher
+    stars, star_values, star_slopes = np.empty(0), np.empty(0), np.empty(0)
+    nodes, lattice = np.empty(0), np.empty(0)
+    kernel = np.empty((0, 0))
+    exps = served = 0
+    if furthest < 2.0 * REACH and cuts.size == 0:
+        widest = apart if mode == CLEAN else np.inf
+        nodes, lattice = _lattice(low, high, furthest, omega.size, V, beta, fine, widest, length, table)
+    lattice_step = nodes[1] - nodes[0] if nodes.size > 0 else 0.0
+    if 0.0 < lattice_step <= apart * (1.0 + 1e-9) and mode == CLEAN and special.size == 0:
+        stride = max(1, int(apart / lattice_step + 1e-9))
+        stars = nodes[::stride].copy()
+        star_values, star_slopes = np.empty(stars.size), np.empty(stars.size)
+        table_values_and_slopes(edges, coefficients, slope_coefficients, stars, stars.size, star_values, star_slopes)
+        kernel = kernel_matrix(star_values, beta, lattice)
+        exps += kernel.size
     result = np.empty((ROWS, 6))
     buffer = np.empty((4, 2 * SHORT))
     one_run = np.zeros(2, dtype=np.int64)
-    e, p, scale, ratio = np.empty(2 * SHORT), np.empty(2 * SHORT), np.empty(2 * SHORT), np.empty(2 * SHORT)
+    e, p, scale, ratio, gap = np.empty(ROOM), np.empty(ROOM), np.empty(ROOM), np.empty(ROOM), np.empty(ROOM)
+    sums = np.empty((7, ROOM))
     bits, spans = scale.view(np.int64), np.empty((1, 2), dtype=np.int64)
-    exps = 0.0
     for i in range(omega.size):
         om = omega[i]
         w_om = total * w_omega[i] * np.exp(-0.5 * om * om / q - HALF_LOG_2PI) / root_q
@@ -184,13 +198,14 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
         big, small, bend = _bounds(table, a, b)
         inside = special[(special > a) & (special < b)] if special.size else special
         bent = inside.size > 0  # a turning point or break in the window: two or more levels compete
+        first = 0
         if lattice_step > 0.0:
-            first = int((a - start) / lattice_step)
+            first = int((a - nodes[0]) / lattice_step)
             n = (int((b - a) / lattice_step) + 17) // 16 * 16
             if n > buffer.shape[1]:
                 buffer = np.empty((4, n))
             s, y, log_w = lattice[first : first + n], buffer[1, :n], buffer[2, :n]
-            _gaussian_nodes(start + lattice_step * first, lattice_step, n, om, V, y, log_w)
+            _gaussian_nodes(nodes[first], lattice_step, n, om, V, y, log_w)
         else:
             step = fine * max(_width(V, beta, length, big, bend), (b - a) / (fine * MOST))
             broken = cuts.size > 0 and ((cuts > a) & (cuts < b)).any()
@@ -214,7 +229,7 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
         if runs.size > spans.shape[0]:
             spans = np.empty((runs.size, 2), dtype=np.int64)
         if n > e.size:
-            e, p, scale, ratio = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+            e, p, scale, ratio, gap = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
             bits = scale.view(np.int64)
         slack = 40.0 + 0.5 * reach * reach
         if mode == MATCHED:
@@ -222,11 +237,17 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
             least = 0.0 if bent else small
             step = (sharp if bent else outer) * np.sqrt(delta + V * least * least)
             count = (x_high - x_low) / step
+        if mode == MATCHED and count <= MANY and longest_run(step, beta) > 0:
+            spent, more = matched_rows(
+                x_low, x_high, step, w_om * np.exp(-HALF_LOG_2PI) / noise, V, beta, s, log_w, y, n, runs, slack,
+                gap, ratio, e, p, scale, bits, spans, sums, result, out,
+            )  # fmt: skip
+            exps += spent
+            served += more
+            continue
         if mode == MATCHED and (bent or count <= MANY):
-            run = 1
             if count <= MANY:
-                x, w_x = uniform_mesh(x_low, x_high, step, ROWS)
-                run = longest_run(x[1] - x[0], beta)
+                x, w_x = uniform_mesh(x_low, x_high, step)
             else:
                 # levels s at turning points and breaks are where the law of x has features; away from them it is smooth
                 # on the scale sqrt(delta + V s'^2) with s'^2 = 2 |s''| d at distance d from such a level
@@ -236,91 +257,77 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
                     x_low, x_high, levels, 3.0 * step, 8.0 * d, 3.0 * outer * root_V, gl_nodes, gl_weights,
                     (2.0 * outer) ** 2 * V * bend,
                 )  # fmt: skip
-            for first in range(0, x.size, run):
-                m = min(run, x.size - first)
-                if run > 1:
-                    exps += inner_run(
-                        x[first],
-                        x[1] - x[0],
-                        m,
-                        beta,
-                        s,
-                        log_w,
-                        y,
-                        n,
-                        runs,
-                        slack,
-                        e,
-                        p,
-                        scale,
-                        bits,
-                        ratio,
-                        spans,
-                        True,
-                        result,
-                    )
-                else:
-                    exps += inner_at(x[first], beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, result, 0)
-                for k in range(m):
-                    # the law of x is the inner integral itself
-                    w = w_om * w_x[first + k] * np.exp(result[k, 0] - HALF_LOG_2PI) / noise
-                    _add_matched(out, w, result, k, V, beta)
+            for k in range(x.size):
+                spent = inner_at(x[k], beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, result, 0)
+                exps += spent
+                served += spent
+                # the law of x is the inner integral itself
+                w = w_om * w_x[k] * np.exp(result[0, 0] - HALF_LOG_2PI) / noise
+                _add_matched(out, w, result, 0, V, beta)
             continue
         a, b = centre - radius * root_s, centre + radius * root_s
-        inside = special[(special > a) & (special < b)]
-        if inside.size == 0:
-            star, w_star = uniform_mesh(a, b, min(outer * root_s, 1.3 * field * np.sqrt(length * length + sigma)))
+        inside = special[(special > a) & (special < b)] if special.size else special
+        row = 0
+        if kernel.size > 0:
+            step = stars[1] - stars[0]
+            row = max(int((a - stars[0]) / step), 0)
+            row = min(row, stars.size - (int((b - a) / step) + 2 * GROUP) // GROUP * GROUP)
+            star = stars[row : row + (int((b - a) / step) + 2 * GROUP) // GROUP * GROUP]
+            w_star, x_star, s_star = np.full(star.size, step), star_values[row:], star_slopes[row:]
         else:
-            narrow = min(root_s, np.sqrt((noise + d) / bend), root_V + noise)
-            star, w_star = graded_mesh(
-                a, b, inside, 2.0 * outer * narrow, 6.0 * narrow, 3.0 * outer * root_s, gl_nodes, gl_weights
-            )
-        x_star, s_star = np.empty(star.size), np.empty(star.size)
-        table_values_and_slopes(edges, coefficients, star, star.size, x_star, s_star)
-        run = 1
-        if mode == CLEAN:
-            z, w_z = np.zeros(1), np.ones(1)
-        else:
-            z, w_z = uniform_mesh(-radius, radius, sharp if bent or special.size > 0 else outer, ROWS)
-            run = longest_run(d * (z[1] - z[0]), beta)
-            for k in range(z.size):
-                w_z[k] *= np.exp(-0.5 * z[k] * z[k] - HALF_LOG_2PI)
+            if inside.size == 0:
+                star, w_star = uniform_mesh(a, b, apart, GROUP)
+            else:
+                close = min(root_s, np.sqrt((noise + d) / bend), root_V + noise)
+                star, w_star = graded_mesh(
+                    a, b, inside, 2.0 * outer * close, 6.0 * close, 3.0 * outer * root_s, gl_nodes, gl_weights
+                )
+            x_star, s_star = np.empty(star.size), np.empty(star.size)
+            table_values_and_slopes(edges, coefficients, slope_coefficients, star, star.size, x_star, s_star)
+        # d f/d h* = s'(h*) d f/dx where s has no jumps; Stein's form, noisy when sigma is small, where it has
+        chain, stein = np.zeros(star.size), np.zeros(star.size)
         for j in range(star.size):
             u = (star[j] - centre) / root_s
-            w_j = w_om * w_star[j] / root_s * np.exp(-0.5 * u * u - HALF_LOG_2PI)
-            if w_j < 1e-18:
+            w_star[j] *= w_om * np.exp(-0.5 * u * u - HALF_LOG_2PI) / root_s
+            if continuous:
+                chain[j] = -s_star[j] * beta / root_V
+            else:
+                stein[j] = u / root_s
+        if mode == CLEAN:
+            if star.size > e.size:
+                e, p, scale = np.empty(star.size), np.empty(star.size), np.empty(star.size)
+                ratio, gap = np.empty(star.size), np.empty(star.size)
+                bits = scale.view(np.int64)
+            if star.size > sums.shape[1]:
+                sums = np.empty((7, star.size))
+            spent, more = clean_rows(
+                x_star, w_star, chain, stein, star.size, V, beta, s, log_w, y, n, runs, slack, kernel, row, first,
+                gap, e, p, scale, bits, spans, sums, result, out,
+            )  # fmt: skip
+            exps += spent
+            served += more
+            continue
+        z, w_z = uniform_mesh(-radius, radius, sharp if bent or special.size > 0 else outer, ROWS)
+        run = widest_run(d * (z[1] - z[0]), beta)
+        for k in range(z.size):
+            w_z[k] *= np.exp(-0.5 * z[k] * z[k] - HALF_LOG_2PI)
+        for j in range(star.size):
+            if w_star[j] < 1e-18:
                 continue
-            # d f/d h* = s'(h*) d f/dx where s has no jumps; Stein's form, noisy when sigma is small, where it has
-            chain = -s_star[j] * beta / root_V if continuous else 0.0
-            stein = 0.0 if continuous else u / root_s
             for first in range(0, z.size, run):
                 x_first = x_star[j] + d * z[first]
                 if run > 1:
                     step = d * (z[1] - z[0])
-                    exps += inner_run(
-                        x_first,
-                        step,
-                        run,
-                        beta,
-                        s,
-                        log_w,
-                        y,
-                        n,
-                        runs,
-                        slack,
-                        e,
-                        p,
-                        scale,
-                        bits,
-                        ratio,
-                        spans,
-                        False,
-                        result,
+                    spent, more = inner_run(
+                        x_first, step, run, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, ratio, spans, result
                     )
-                elif w_j * w_z[first] >= 1e-18:
-                    exps += inner_at(x_first, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, result, 0)
+                elif w_star[j] * w_z[first] >= 1e-18:
+                    spent = inner_at(x_first, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, result, 0)
+                    more = spent
                 else:
                     continue
+                exps += spent
+                served += more
                 for k in range(run):
-                    _add(out, w_j * w_z[first + k], chain, stein, result, k, V)
-    out[7] = exps
+                    _add(out, w_star[j] * w_z[first + k], chain[j], stein[j], result, k, V)
+    out[7], out[8] = exps, served

@@ -14,7 +14,7 @@ from numba import njit
 
 from .fast_exp import exp_block
 
-__all__ = ["ROWS", "SHORT", "inner_at", "inner_run", "longest_run", "monotone_runs"]
+__all__ = ["ROWS", "SHORT", "inner_at", "inner_run", "monotone_runs", "widest_run"]
 
 ROWS = 8  # observations treated together
 SHORT = 96  # inner nodes up to which every observation takes them all
@@ -24,7 +24,7 @@ STRIDE = 8  # nodes between those at which the peak is looked for: 6 widths
 
 
 @njit(cache=True, error_model="numpy")
-def longest_run(step, beta):
+def widest_run(step, beta):
     """How many neighbours of a mesh of spacing `step`, of a multiple of `ROWS` points, `inner_run` may take: 8, 4 or 1."""
     run = ROWS
     while run > 1 and (run - 1) * step * np.sqrt(beta) > RUN:
@@ -33,7 +33,7 @@ def longest_run(step, beta):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "nnan", "reassoc"})
-def _exponents(x, beta, s, log_w, n, stride, out):
+def exponents(x, beta, s, log_w, n, stride, out):
     """``out = log_w - beta (x-s)^2/2 - top``, at most `HIGHEST`; returns `top`, the largest at every `stride`-th node.
 
     Indices are plain, or the loop would not vectorise; nor would it with a search for the maximum inside.
@@ -100,7 +100,7 @@ def monotone_runs(s, n):
 
 
 @njit(cache=True, error_model="numpy")
-def _windows(x, spread, beta, s, runs, slack, spans):
+def windows(x, spread, beta, s, runs, slack, spans):
     """Index ranges of the nodes that matter within `spread` of `x`: ``beta d^2/2`` within `slack` of the least one.
 
     Whole vectors where the run is long enough: the remainder of a vectorised loop costs as much again.
@@ -148,11 +148,11 @@ def _sane(total):
 
 @njit(cache=True, error_model="numpy")
 def _one_window(x, beta, s, log_w, y, n, e, p, scale, bits, out, row):
-    top = _exponents(x, beta, s, log_w, n, STRIDE, e)
+    top = exponents(x, beta, s, log_w, n, STRIDE, e)
     exp_block(e, n, 0.0, p, scale, bits)
     sums = _sums(x, s, y, n, p)
     if not _sane(sums[0]):
-        top = _exponents(x, beta, s, log_w, n, 1, e)
+        top = exponents(x, beta, s, log_w, n, 1, e)
         exp_block(e, n, 0.0, p, scale, bits)
         sums = _sums(x, s, y, n, p)
     _posterior(top, sums, out, row)
@@ -164,11 +164,11 @@ def _several_windows(x, beta, s, log_w, y, spans, parts, e, p, scale, bits, out,
     top, used = -np.inf, 0
     for c in range(parts):
         i, j = spans[c, 0], spans[c, 1]
-        top = max(top, _exponents(x, beta, s[i:j], log_w[i:j], j - i, 1, e))
+        top = max(top, exponents(x, beta, s[i:j], log_w[i:j], j - i, 1, e))
     s0 = s1 = s2 = d1 = d2 = c0 = 0.0
     for c in range(parts):
         i, j = spans[c, 0], spans[c, 1]
-        here = _exponents(x, beta, s[i:j], log_w[i:j], j - i, 1, e)
+        here = exponents(x, beta, s[i:j], log_w[i:j], j - i, 1, e)
         exp_block(e, j - i, top - here, p, scale, bits)
         t0, t1, t2, b1, b2, c1 = _sums(x, s[i:j], y[i:j], j - i, p)
         s0 += t0
@@ -191,7 +191,7 @@ def inner_at(x, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, out
     """
     if n <= SHORT:
         return _one_window(x, beta, s, log_w, y, n, e, p, scale, bits, out, row)
-    parts = _windows(x, 0.0, beta, s, runs, slack, spans)
+    parts = windows(x, 0.0, beta, s, runs, slack, spans)
     if parts == 1:
         i, j = spans[0, 0], spans[0, 1]
         return _one_window(x, beta, s[i:j], log_w[i:j], y[i:j], j - i, e, p, scale, bits, out, row)
@@ -218,39 +218,11 @@ def _step_sums(origin, s, y, n, p, ratio):
     return s0, s1, s2, d1, d2, c
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
-def _four_rows(origin, s, y, n, p, ratio):
-    """Of `_step_sums` those of first order, for four rows at once: a node is loaded once, and twelve sums fit the registers."""
-    a0 = b0 = c0 = a1 = b1 = c1 = a2 = b2 = c2 = a3 = b3 = c3 = 0.0
-    for j in range(n):
-        w0 = p[j]
-        r = ratio[j]
-        v = y[j]
-        d = s[j] - origin
-        w1 = w0 * r
-        w2 = w1 * r
-        w3 = w2 * r
-        a0 += w0
-        b0 += w0 * v
-        c0 += w0 * d
-        a1 += w1
-        b1 += w1 * v
-        c1 += w1 * d
-        a2 += w2
-        b2 += w2 * v
-        c2 += w2 * d
-        a3 += w3
-        b3 += w3 * v
-        c3 += w3 * d
-        p[j] = w3 * r
-    return (a0, b0, c0), (a1, b1, c1), (a2, b2, c2), (a3, b3, c3)
-
-
 @njit(cache=True, error_model="numpy")
-def _window_run(first, step, count, beta, s, log_w, y, n, e, p, scale, bits, ratio, lean, out):
+def _window_run(first, step, count, beta, s, log_w, y, n, e, p, scale, bits, ratio, out):
     """`inner_run` over all of the nodes handed in; returns whether it can be trusted."""
-    top_a = _exponents(first, beta, s, log_w, n, STRIDE, p)
-    top_b = _exponents(first + step * (count - 1), beta, s, log_w, n, STRIDE, e)
+    top_a = exponents(first, beta, s, log_w, n, STRIDE, p)
+    top_b = exponents(first + step * (count - 1), beta, s, log_w, n, STRIDE, e)
     share = 1.0 / (count - 1)
     for j in range(n):
         e[j] = (max(e[j], LOWEST) - max(p[j], LOWEST)) * share
@@ -262,19 +234,6 @@ def _window_run(first, step, count, beta, s, log_w, y, n, e, p, scale, bits, rat
     good = True
     bend = 0.5 * beta * step * step
     slope = (top_b - top_a) * share
-    if lean:
-        for k in range(0, count, 4):
-            origin = first + step * (k + 1.5)
-            rows = _four_rows(origin, s, y, n, p, ratio)
-            for i in range(4):
-                s0, s1, d1 = rows[i]
-                good = good and _sane(s0)
-                gap = d1 / s0 - step * (i - 1.5)
-                out[k + i, 0] = top_a + slope * (k + i) + bend * (k + i) * (count - 1 - k - i) + np.log(s0)
-                out[k + i, 1] = s1 / s0
-                out[k + i, 3] = gap * gap
-                out[k + i, 4] = 0.0
-        return good
     for k in range(count):
         s0, s1, s2, d1, d2, c0 = _step_sums(first + step * k, s, y, n, p, ratio)
         good = good and _sane(s0)
@@ -283,26 +242,26 @@ def _window_run(first, step, count, beta, s, log_w, y, n, e, p, scale, bits, rat
 
 
 @njit(cache=True, error_model="numpy")
-def inner_run(first, step, count, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, ratio, spans, lean, out):
+def inner_run(first, step, count, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, ratio, spans, out):
     """`inner_at` for ``first + step k``, ``k < count``, into ``out[k]``: two exponentials a node for all of them.
 
     The exponents are parabolas in `k` of one curvature. With `a`, `b` their values at the two ends less the largest there,
     ``exp(a + k (b-a)/(count-1))`` is each row up to a factor common to all nodes: one multiplication a row, and no overflow.
-    With `lean` only the log, the mean of `y`, and ``mean square - variance`` of `d` are told, half of the sums.
+    Returns the exponentials spent, and the integrands that they served.
     """
     if n <= SHORT:
-        if _window_run(first, step, count, beta, s, log_w, y, n, e, p, scale, bits, ratio, lean, out):
-            return 2 * n
+        if _window_run(first, step, count, beta, s, log_w, y, n, e, p, scale, bits, ratio, out):
+            return 2 * n, count * n
     else:
         half = 0.5 * step * (count - 1)
-        parts = _windows(first + half, half, beta, s, runs, slack, spans)
+        parts = windows(first + half, half, beta, s, runs, slack, spans)
         i, j = spans[0, 0], spans[parts - 1, 1]
         # windows of neighbouring runs with a short gap between are one
         if (parts == 1 or j - i <= 2 * SHORT) and _window_run(
-            first, step, count, beta, s[i:j], log_w[i:j], y[i:j], j - i, e, p, scale, bits, ratio, lean, out
+            first, step, count, beta, s[i:j], log_w[i:j], y[i:j], j - i, e, p, scale, bits, ratio, out
         ):
-            return 2 * (j - i)
+            return 2 * (j - i), count * (j - i)
     spent = 0
     for k in range(count):
         spent += inner_at(first + step * k, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, out, k)
-    return spent
+    return spent, spent

@@ -26,6 +26,7 @@ _TO_POWER = np.array(
     [np.pad(np.polynomial.chebyshev.cheb2poly(row), (0, DEGREE + 1))[: DEGREE + 1] for row in np.eye(DEGREE + 1)]
 ).T
 _CHECK = np.linspace(-1, 1, 41)
+_INSIDE = _CHECK * (1 - 1e-12)  # at a jump its own side counts
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Table:
     Attributes
     ----------
     edges : (n+1,) array; panel `i` is ``[edges[i], edges[i+1]]``
-    coefficients : (n, 16) array, powers of the local variable in [-1, 1]
+    coefficients, slope_coefficients : (n, 16) arrays, powers of the local variable in [-1, 1], of the function and of its slope
     slope_max, slope_min, curvature_max : (n,) arrays; `slope_min` is 0 where the slope changes sign
     breaks : (n+1,) int8 array, 1 where the function or its slope jumps
     error : largest difference from the function at points that are not nodes, relative to ``1 + max|s|`` of the panel
@@ -43,6 +44,7 @@ class Table:
 
     edges: np.ndarray
     coefficients: np.ndarray
+    slope_coefficients: np.ndarray
     slope_max: np.ndarray
     slope_min: np.ndarray
     curvature_max: np.ndarray
@@ -52,7 +54,8 @@ class Table:
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
         """What the kernels take."""
-        return (self.edges, self.coefficients, self.slope_max, self.slope_min, self.curvature_max, self.breaks)
+        bounds = (self.slope_max, self.slope_min, self.curvature_max)
+        return (self.edges, self.coefficients, self.slope_coefficients, *bounds, self.breaks)
 
     @property
     def continuous(self) -> bool:
@@ -131,8 +134,8 @@ def tabulate(
         centre, half = (a + b) / 2, (b - a) / 2
         values = _evaluate(function, centre[:, None] + half[:, None] * _NODES, name)
         coefficients = values @ _TO_CHEBYSHEV.T @ _TO_POWER.T
-        check = _evaluate(function, centre[:, None] + half[:, None] * (_CHECK * (1 - 1e-12)), name)
-        fitted = np.polynomial.polynomial.polyval(_CHECK, coefficients.T)
+        check = _evaluate(function, centre[:, None] + half[:, None] * _INSIDE, name)
+        fitted = np.polynomial.polynomial.polyval(_INSIDE, coefficients.T)
         scale = 1 + np.abs(values).max(axis=1)
         error = np.abs(fitted - check).max(axis=1) / scale
         good = error <= tolerance
@@ -152,17 +155,19 @@ def tabulate(
     done.sort(key=lambda panel: panel[0])
     edges = np.array([panel[0] for panel in done] + [radius])
     coefficients = np.array([panel[2] for panel in done])
+    slope_coefficients = np.zeros_like(coefficients)
     slope_max, slope_min, curvature_max = np.empty((3, edges.size - 1))
     for i, c in enumerate(coefficients):
         half = (edges[i + 1] - edges[i]) / 2
-        first = np.polynomial.polynomial.polyder(c)
-        slope = np.polynomial.polynomial.polyval(_CHECK, first) / half
-        curvature = np.polynomial.polynomial.polyval(_CHECK, np.polynomial.polynomial.polyder(first)) / half**2
+        slope_coefficients[i, :-1] = np.polynomial.polynomial.polyder(c) / half
+        slope = np.polynomial.polynomial.polyval(_CHECK, slope_coefficients[i])
+        bend = np.polynomial.polynomial.polyder(slope_coefficients[i])
+        curvature = np.polynomial.polynomial.polyval(_CHECK, bend) / half
         slope_max[i] = np.abs(slope).max()
         slope_min[i] = 0.0 if slope.min() * slope.max() <= 0 else np.abs(slope).min()
         curvature_max[i] = np.abs(curvature).max()
     breaks = np.isin(edges, breakpoints).astype(np.int8)
-    return Table(edges, coefficients, slope_max, slope_min, curvature_max, breaks, worst)
+    return Table(edges, coefficients, slope_coefficients, slope_max, slope_min, curvature_max, breaks, worst)
 
 
 def _evaluate(function, h, name):
@@ -217,22 +222,10 @@ def _horner(c, left, right, h, first, end, out):
 
 
 @njit(cache=True, error_model="numpy")
-def table_values_and_slopes(edges, coefficients, h, n, values, slopes):
+def table_values_and_slopes(edges, coefficients, slope_coefficients, h, n, values, slopes):
     """``values[:n] = s(h[:n])`` and ``slopes[:n] = s'(h[:n])`` for increasing `h`; beyond the table the slope is 0."""
     table_values(edges, coefficients, h, n, values)
-    last = edges.size - 2
-    panel = 0
+    table_values(edges, slope_coefficients, h, n, slopes)
     for j in range(n):
-        x = h[j]
-        if x < edges[0] or x > edges[last + 1]:
+        if not edges[0] <= h[j] <= edges[-1]:
             slopes[j] = 0.0
-            continue
-        while panel < last and x >= edges[panel + 1]:
-            panel += 1
-        c = coefficients[panel]
-        scale = 2.0 / (edges[panel + 1] - edges[panel])
-        u = (x - edges[panel]) * scale - 1.0
-        value = 15 * c[15]
-        for k in range(14, 0, -1):
-            value = value * u + k * c[k]
-        slopes[j] = value * scale

@@ -7,12 +7,15 @@ import sympy as sp
 from replica_referee import inner, matched_averages
 
 from numerics.channel import CLEAN, MATCHED, NOISY, Channel
+from numerics.clean_rows import clean_rows, kernel_matrix
 from numerics.domain import DomainError
-from numerics.fast_exp import exp_array
+from numerics.fast_exp import exp_array, log_array
 from numerics.fixed_point import FixedPoint, StableFixedPoint
 from numerics.half_lines import BLOCK, block_work, half_line_laws, half_line_moments
+from numerics.inner_peak import monotone_runs
+from numerics.matched_rows import matched_rows
 from numerics.solution import Status
-from numerics.tabulated import tabulate
+from numerics.tabulated import table_values_and_slopes, tabulate
 from theory.activations import activation
 
 ONE = np.ones(1)
@@ -29,12 +32,28 @@ def test_exp_against_mpmath():
     assert np.abs(exp_array(x) / exact - 1).max() < 1e-15
 
 
+def test_log_against_mpmath():
+    x = np.concatenate([np.geomspace(1e-300, 1e300, 401), 1 + np.linspace(-0.4, 0.6, 201), [np.nextafter(1, 0), 1.0]])
+    exact = np.array([float(mpmath.log(mpmath.mpf(v))) for v in x])
+    assert np.abs(log_array(x) - exact).max() < 2e-16 * 700
+    near = np.abs(x - 1) < 0.6
+    np.testing.assert_allclose(log_array(x)[near], exact[near], rtol=1e-15)
+
+
 def test_tables_meet_their_tolerance_and_know_their_critical_points():
     sine = tabulate(np.sin, 16.0)
     h = np.linspace(-16, 16, 4001)
     assert np.abs(sine(h) - np.sin(h)).max() < 2e-14
     np.testing.assert_allclose(sine.critical_points(), np.pi / 2 + np.pi * np.arange(-5, 5), atol=1e-6)
     assert sine.continuous
+    assert sine.edges.size == 65  # a smooth function needs no panel below the widest: what splits it would be rounding
+    values, slopes = np.empty((2, h.size))
+    table_values_and_slopes(sine.edges, sine.coefficients, sine.slope_coefficients, h, h.size, values, slopes)
+    np.testing.assert_allclose(values, np.sin(h), atol=2e-14)
+    np.testing.assert_allclose(slopes, np.cos(h), atol=1e-12)
+    outside = np.array([-17.0, 0.0, 17.0])
+    table_values_and_slopes(sine.edges, sine.coefficients, sine.slope_coefficients, outside, 3, values, slopes)
+    np.testing.assert_allclose(slopes[:3], [0, 1, 0], atol=1e-12)
     assert not tabulate(np.sign, 4.0, (0.0,)).continuous
 
 
@@ -124,6 +143,80 @@ def test_table_kernel_is_exact_for_the_identity(t, wide):
         exact = linear_moments(*arguments)
         np.testing.assert_allclose([got.log_i[0], got.f_square[0], got.f_slope[0], got.f_star[0]], exact, rtol=1e-10)
         assert abs(got.mass[0] - 1) < 1e-12
+
+
+def nodes(function, count, V, omega=0.3):
+    """Inner nodes of one omega as the kernels take them, and their work arrays."""
+    y = np.linspace(-8.5, 8.5, count)
+    s = np.ascontiguousarray(function(omega + np.sqrt(V) * y))
+    log_w = np.log(y[1] - y[0]) - 0.5 * y**2 - 0.5 * np.log(2 * np.pi)
+    e, p, scale, ratio, gap = np.empty((5, max(1000, count)))
+    return s, log_w, y, [gap, ratio, e, p, scale, scale.view(np.int64), np.empty((8, 2), np.int64), np.empty((7, 1000))]
+
+
+@pytest.mark.parametrize(
+    ("function", "count", "V", "t", "low", "high"),
+    [
+        (np.tanh, 48, 0.5, 0.5, -4.0, 4.0),  # all nodes, one run of rows
+        (np.tanh, 48, 0.5, 0.05, -1.5, 2.0),  # several runs
+        (np.tanh, 2000, 0.5, 1e-4, -0.6, 0.9),  # windows
+        (np.square, 4000, 0.5, 1e-4, 0.0, 2.0),  # two windows far apart: one observation after the other
+    ],
+)
+def test_chains_of_products_are_the_sums_one_by_one(function, count, V, t, low, high):
+    s, log_w, y, work = nodes(function, count, V)
+    step, beta, out = 0.6 * np.sqrt(t), 1 / t, np.zeros(9)
+    runs = monotone_runs(s, count)
+    result = np.empty((8, 6))
+    arguments = (s, log_w, y, count, runs, 80.0)
+    exps, served = matched_rows(low, high, step, 0.7, V, beta, *arguments, *work, result, out)
+    rows = (max(2, int(np.ceil((high - low) / step)) + 1) + 3) // 4 * 4
+    x, h = np.linspace(low, high, rows, retstep=True)
+    w = 0.7 * h * np.where((x == x[0]) | (x == x[-1]), 0.5, 1.0)
+    d = x[:, None] - s
+    inner = np.exp(log_w - 0.5 * beta * d**2)
+    total = inner.sum(1)
+    mean, gap = (inner * y).sum(1) / total, (inner * d).sum(1) / total
+    w = w * total
+    expected = [
+        (w * np.log(total)).sum(), (w * mean**2).sum() / V, -(w * mean**2).sum() / V, 0.0, w.sum() * t,
+        w.sum() * t - (w * gap**2).sum(), w.sum(),
+    ]  # fmt: skip
+    np.testing.assert_allclose(out[:7], expected, rtol=1e-12, atol=1e-14)
+    if function is np.tanh:  # few exponentials, if any of this is to make sense
+        assert exps < 0.2 * served
+
+
+@pytest.mark.parametrize(
+    ("function", "count", "V", "t"),
+    [(np.tanh, 48, 0.5, 0.5), (np.tanh, 2000, 0.5, 1e-4), (np.square, 4000, 0.5, 1e-4), (np.tanh, 48, 0.5, 1e-4)],
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_noiseless_rows_are_the_sums_one_by_one(function, count, V, t, shared):
+    """By groups of four and from a shared matrix, in windows and without; where all weights underflow too (the last case)."""
+    s, log_w, y, work = nodes(function, count, V)
+    rng = np.random.default_rng(3)
+    x = np.sort(function(0.3 + np.sqrt(V) * rng.standard_normal(28)))
+    weight, chain, stein = rng.random((3, 28))
+    beta, out, result = 1 / t, np.zeros(9), np.empty((8, 6))
+    kernel = kernel_matrix(x, beta, s) if shared else np.empty((0, 0))
+    w, _, e, p, scale, bits, spans, sums = work
+    clean_rows(
+        x, weight, chain, stein, 28, V, beta, s, log_w, y, count, monotone_runs(s, count), 80.0, kernel, 0, 0,
+        w, e, p, scale, bits, spans, sums, result, out,
+    )  # fmt: skip
+    d = x[:, None] - s
+    inner = np.exp(log_w - 0.5 * beta * d**2)
+    top = inner.sum(1)
+    inner /= top[:, None]
+    mean, shift, square = (inner * y).sum(1), (inner * d).sum(1), (inner * d * d).sum(1)
+    spread, cross = (inner * y * y).sum(1) - mean**2, (inner * y * d).sum(1) - mean * shift
+    expected = [
+        (weight * np.log(top)).sum(), (weight * mean**2).sum() / V, (weight * (spread - 1)).sum() / V,
+        (weight * (chain * cross + stein * mean / np.sqrt(V))).sum(), (weight * square).sum(),
+        (weight * (square - shift**2)).sum(), weight.sum(),
+    ]  # fmt: skip
+    np.testing.assert_allclose(out[:7], expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["tanh", "erf", "sin", "relu", "abs", "sign"])

@@ -13,8 +13,8 @@ __all__ = ["frozen_figure"]
 
 
 def frozen_figure(data: xr.Dataset) -> Figure:
-    """v/t against t for every N, its limit and the exact score; and the distribution of single values."""
-    cases, K, low = data["case"].values, len(data["subspace"]), float(data["ratio"][0])
+    """v/t against t for every N with its exact mean, the limit and the exact score; and the distribution of single values."""
+    cases, K = data["case"].values, len(data["subspace"])
     with style():
         fig = Figure(figsize=(13, 3.6 * len(cases) + 0.6))
         axes = fig.subplots(len(cases), K + 1, squeeze=False)
@@ -27,8 +27,8 @@ def frozen_figure(data: xr.Dataset) -> Figure:
                     colour = _colour(j, len(sizes))
                     point = part.isel(size=i, subspace=k)
                     x = point["ratio"].values * (1 + 0.012 * (j - len(sizes) / 2))
-                    ax.errorbar(x, point["v"], point["v_error"], fmt="o-", ms=3, lw=0.9, color=colour, capsize=2)
-                    ax.lines[-1].set_label(None)
+                    ax.plot(point["ratio"], point["finite_theory"], "-", lw=0.9, color=colour)
+                    ax.errorbar(x, point["v"], point["v_error"], fmt="o", ms=3, lw=0.9, color=colour, capsize=2)
                     ax.plot([], [], "o-", color=colour, ms=3, label=f"N = {int(point['N'])}, P = {int(point['P'])}")
                 ax.plot(part["ratio"], part["limit"].isel(subspace=k), "k--", lw=1.8, label="theory, N → ∞ (frozen)")
                 ax.plot(
@@ -39,9 +39,6 @@ def frozen_figure(data: xr.Dataset) -> Figure:
                     alpha=0.5,
                     label="exact score",
                 )
-                last = part["finite_theory"].isel(subspace=k).values[sizes]
-                for j, value in enumerate(last):
-                    ax.plot([low * 0.75, low * 0.9], [value] * 2, color=_colour(j, len(sizes)), lw=2)
                 variance = float(part["variance"].values[k])
                 ax.set(xscale="log", xlabel=r"$t/t_\mathrm{cond}$", ylabel=r"$\langle v\rangle/t$")
                 ax.set_title(f"{label}\nvariance r = {variance:g}", fontsize=9)
@@ -67,7 +64,8 @@ def frozen_figure(data: xr.Dataset) -> Figure:
             ax.legend(fontsize=7)
             ax.grid(alpha=0.25, lw=0.5)
         fig.suptitle(
-            "Short bars at the left: frozen value at the finite-size edge of the levels, not fitted", fontsize=10
+            "Points: measured means over training sets. Thin lines: exact mean at that N and P, nothing fitted",
+            fontsize=10,
         )
     return fig
 

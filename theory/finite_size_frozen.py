@@ -7,8 +7,8 @@ variance :math:`\varrho_k=r_k` along the :math:`d_k` directions of block k, Gaus
           =-\frac t{r_k}\,E\Big[\Big(\frac{A_k}{d_k}-1\Big)E_\xi\log Z(x)\Big],\qquad
           A_k=\sum_{i\in k}\frac{x_i^2}{r_k}\sim\chi^2_{d_k}.
 
-:math:`E_\xi\log Z` is the contour integral of `theory.finite_size_law`; the :math:`A_k` are integrated by Gauss rules. The first form
-turns the closed form of `theory.finite_size_corrections` into the log N/N and 1/N corrections, with their dependence on t.
+:math:`E_\xi\log Z` is the contour integral of `theory.finite_size_law`; the :math:`A_k` are integrated by Gauss rules. The first
+form turns the closed form of `theory.finite_size_corrections` into the log N/N and 1/N corrections, with their dependence on t.
 Source: [ours: docs/derivations/losing_dimensions.md].
 """
 

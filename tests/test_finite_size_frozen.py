@@ -38,7 +38,7 @@ def drawn(N, P, t, model, count, rng):
     """v_k/t of `count` training sets seen from one fresh point each: (count, T, K)."""
     d = np.array([round(a * N) for a in model.fractions])
     scale = np.sqrt(np.repeat(model.variances, d))
-    xi, x = scale * rng.standard_normal((count, P, N)), scale * rng.standard_normal((count, 1, N))
+    xi, x = (scale * rng.standard_normal((count, n, d.sum())) for n in (P, 1))
     energy = 0.5 * np.square(x - xi).sum(axis=2)
     out = []
     for now in t:

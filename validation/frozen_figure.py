@@ -26,9 +26,10 @@ def frozen_figure(data: xr.Dataset) -> Figure:
                 for j, i in enumerate(sizes):
                     colour = _colour(j, len(sizes))
                     point = part.isel(size=i, subspace=k)
-                    x = point["ratio"].values * (1 + 0.012 * (j - len(sizes) / 2))
                     ax.plot(point["ratio"], point["finite_theory"], "-", lw=0.9, color=colour)
-                    ax.errorbar(x, point["v"], point["v_error"], fmt="o", ms=3, lw=0.9, color=colour, capsize=2)
+                    ax.errorbar(
+                        point["ratio"], point["v"], point["v_error"], fmt="o", ms=3, lw=0.9, color=colour, capsize=2
+                    )
                     ax.plot([], [], "o-", color=colour, ms=3, label=f"N = {int(point['N'])}, P = {int(point['P'])}")
                 ax.plot(part["ratio"], part["limit"].isel(subspace=k), "k--", lw=1.8, label="theory, N → ∞ (frozen)")
                 ax.plot(
@@ -43,7 +44,9 @@ def frozen_figure(data: xr.Dataset) -> Figure:
                 ax.set(xscale="log", xlabel=r"$t/t_\mathrm{cond}$", ylabel=r"$\langle v\rangle/t$")
                 ax.set_title(f"{label}\nvariance r = {variance:g}", fontsize=9)
                 ax.grid(alpha=0.25, lw=0.5)
-            row[0].legend(fontsize=7)
+            bottom, top = row[0].get_ylim()
+            row[0].set_ylim(bottom - 0.3 * (top - bottom), top)  # room for the legend below the curves
+            row[0].legend(fontsize=7, loc="lower left", ncols=2)
             ax = row[K]
             for j, ratio in enumerate((0.1, 0.35, 0.7, 1.5)):
                 point = part.sel(ratio=ratio).isel(subspace=0)

@@ -90,7 +90,7 @@ def run(
 
     Parameters
     ----------
-    preset : "quick" (about a minute), "full" (some 10 minutes) or a `Preset`
+    preset : "quick" (some 75 s on one core, a third of it for the exact means), "full" (a quarter of an hour) or a `Preset`
     seed : int; progress : callable (replicas done, of all); device : torch device
     out : folder, optional, for frozen_spectrum.csv, .nc and .png
     cases, theory : what is simulated, and the normalised eigenvalue (model, P, N, t) -> (T, K) it is compared with

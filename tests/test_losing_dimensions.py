@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numerics.domain import DomainError
+from theory import condensation_time
 from theory.subspaces import frozen_eigenvalue
 from validation.experiments import EXPERIMENTS, experiment, frozen_spectrum, losing_dimensions
 from validation.prediction import Outcome
@@ -114,6 +115,17 @@ def test_a_wrong_frozen_spectrum_is_refused():
     result = frozen_spectrum.run(FROZEN, seed=2, cases=[CASE], theory=thawed)
     (row,) = [row for row in result.rows if row.quantity == "v/t at t = 0.5 t_cond, r = 0.3"]
     assert row.outcome is Outcome.DISAGREE
+
+
+def test_a_wrong_mean_at_finite_size_is_refused(monkeypatch):
+    """The limit itself in the place of the exact mean at N and P, which lies 7 to 30 % above it."""
+    model, limit = CASE.model, condensation_time(CASE.model, CASE.alpha)
+    value = np.array(model.variances) / (limit + np.array(model.variances))
+    monkeypatch.setattr(frozen_spectrum, "_exact", lambda case, N: np.tile(value, (len(frozen_spectrum.RATIOS), 1)))
+    result = frozen_spectrum.run(FROZEN, seed=2, cases=[CASE])
+    rows = [row for row in result.rows if "over its exact mean" in row.quantity]
+    assert len(rows) == 4
+    assert all(row.outcome is Outcome.DISAGREE for row in rows)
 
 
 def test_frozen_is_continuous_and_flat():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from numerics.domain import DomainError
-from numerics.quadrature import Rule, affine, double_exponential, from_jacobi, hermite, semicircle
+from numerics.quadrature import Rule, affine, chi_squared, double_exponential, from_jacobi, hermite, semicircle
 
 
 def semicircle_moment(k):
@@ -35,6 +35,21 @@ def test_large_hermite_rules_keep_their_moments(n):
         assert hermite(n).integrate(lambda x, k=k: x**k) == pytest.approx(normal_moment(k), rel=tolerance)
     # the characteristic function, entire: exp(-2) at frequency 2
     assert hermite(n).integrate(lambda x: np.cos(2 * x)) == pytest.approx(math.exp(-2), rel=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [0.7, 1, 5, 24, 1e6])
+@pytest.mark.parametrize("n", [1, 2, 5, 12])
+def test_chi_squared_rules_are_exact_to_degree_2n_minus_1(degrees, n):
+    """Moments d (d + 2) ... (d + 2k - 2); the next one is short of the norm of the n-th Laguerre polynomial."""
+    rule = chi_squared(n, degrees)
+    for k in range(2 * n):
+        moment = math.prod(1 + 2 * j / degrees for j in range(k))
+        assert rule.integrate(lambda x, k=k: (x / degrees) ** k) == pytest.approx(moment, rel=1e-10)
+    beyond = math.prod(1 + 2 * j / degrees for j in range(2 * n))
+    missing = math.prod(2 * j * (degrees + 2 * j - 2) / degrees**2 for j in range(1, n + 1))
+    assert beyond - rule.integrate(lambda x: (x / degrees) ** (2 * n)) == pytest.approx(
+        missing, rel=1e-6, abs=1e-10 * beyond
+    )
 
 
 def test_jacobi_matrices_of_known_laws_give_their_rules():
@@ -100,6 +115,8 @@ def test_rules_are_shared_but_cannot_be_changed():
     ("build", "argument"),
     [
         (lambda: semicircle(0), "n"),
+        (lambda: chi_squared(0, 3), "n"),
+        (lambda: chi_squared(3, 0.0), "degrees"),
         (lambda: semicircle(2.5), "n"),
         (lambda: semicircle([3]), "n"),
         (lambda: hermite(True), "n"),

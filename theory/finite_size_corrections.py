@@ -24,7 +24,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammaln, log_ndtr
 
-from numerics.domain import DomainError, positive
+from numerics.domain import DomainError, nonnegative, positive
 from theory.finite_size import _log_counts
 from theory.finite_size_samples import FiniteSpectrum, finite_spectrum
 
@@ -137,7 +137,9 @@ def _solve(load, model, P, N, seed, log_P) -> float:
     return math.exp(brentq(excess, low, high, xtol=1e-13))
 
 
-def log_partition_first_order(spectrum: FiniteSpectrum, log_P: float, t: float, *, noisy: bool) -> dict[str, float]:
+def log_partition_first_order(
+    spectrum: FiniteSpectrum, log_P: float, t: float, *, noisy: bool, x_variance: np.ndarray | None = None
+) -> dict[str, float]:
     r"""E log Z of P fresh patterns, averaged over x, to order N^0: leading term, log N term and constant.
 
     Parameters
@@ -146,6 +148,8 @@ def log_partition_first_order(spectrum: FiniteSpectrum, log_P: float, t: float, 
     log_P : float > 0
     t : float > 0
     noisy : bool, law of x
+    x_variance : (m,) numbers >= 0, optional
+        Variance of x along the directions of each distinct eigenvalue, where it is not that of a (clean or noisy) point.
 
     Returns
     -------
@@ -154,7 +158,8 @@ def log_partition_first_order(spectrum: FiniteSpectrum, log_P: float, t: float, 
     """
     t = float(positive("t", t))
     r, n, N = spectrum.variance, spectrum.multiplicity, spectrum.N
-    s, e = r / t, (r + (t if noisy else 0.0)) / t  # beta r, beta E x^2
+    spread = r + (t if noisy else 0.0) if x_variance is None else nonnegative("x_variance", x_variance)
+    s, e = r / t, spread / t  # beta r, beta E x^2
     shift = -0.5 * spectrum.zeros if noisy else 0.0
 
     def mean(lam):  # E L, lambda E L' and lambda^2 E L''

@@ -177,7 +177,8 @@ def frozen_eigenvalue(model: GaussianModel, P: Any, N: int, t: Any, variance: An
 
     Returns
     -------
-    (T, K). It is a *mean*: at small t one point in t_cond/t carries it and the median is 1 (all lost).
+    (T, K). It is a *mean*: at small t one point in t_cond/t carries it and the median is 1 (all lost). The limit of large N;
+    at a given N and P the exact mean is `theory.finite_size_frozen.finite_size_eigenvalue`.
 
     >>> frozen_eigenvalue(Subspaces([0.5, 0.5], [1.0, 0.1]), 1000, 20, [1e-4, 1e-3]).round(4).tolist()
     [[0.2321, 0.7514], [0.2321, 0.7514]]

@@ -13,8 +13,8 @@ __all__ = ["frozen_figure"]
 
 
 def frozen_figure(data: xr.Dataset) -> Figure:
-    """v/t against t for every N, its limit and the exact score; and the distribution of single values."""
-    cases, K, low = data["case"].values, len(data["subspace"]), float(data["ratio"][0])
+    """v/t against t for every N with its exact mean, the limit and the exact score; and the distribution of single values."""
+    cases, K = data["case"].values, len(data["subspace"])
     with style():
         fig = Figure(figsize=(13, 3.6 * len(cases) + 0.6))
         axes = fig.subplots(len(cases), K + 1, squeeze=False)
@@ -26,9 +26,10 @@ def frozen_figure(data: xr.Dataset) -> Figure:
                 for j, i in enumerate(sizes):
                     colour = _colour(j, len(sizes))
                     point = part.isel(size=i, subspace=k)
-                    x = point["ratio"].values * (1 + 0.012 * (j - len(sizes) / 2))
-                    ax.errorbar(x, point["v"], point["v_error"], fmt="o-", ms=3, lw=0.9, color=colour, capsize=2)
-                    ax.lines[-1].set_label(None)
+                    ax.plot(point["ratio"], point["finite_theory"], "-", lw=0.9, color=colour)
+                    ax.errorbar(
+                        point["ratio"], point["v"], point["v_error"], fmt="o", ms=3, lw=0.9, color=colour, capsize=2
+                    )
                     ax.plot([], [], "o-", color=colour, ms=3, label=f"N = {int(point['N'])}, P = {int(point['P'])}")
                 ax.plot(part["ratio"], part["limit"].isel(subspace=k), "k--", lw=1.8, label="theory, N → ∞ (frozen)")
                 ax.plot(
@@ -39,14 +40,13 @@ def frozen_figure(data: xr.Dataset) -> Figure:
                     alpha=0.5,
                     label="exact score",
                 )
-                last = part["finite_theory"].isel(subspace=k).values[sizes]
-                for j, value in enumerate(last):
-                    ax.plot([low * 0.75, low * 0.9], [value] * 2, color=_colour(j, len(sizes)), lw=2)
                 variance = float(part["variance"].values[k])
                 ax.set(xscale="log", xlabel=r"$t/t_\mathrm{cond}$", ylabel=r"$\langle v\rangle/t$")
                 ax.set_title(f"{label}\nvariance r = {variance:g}", fontsize=9)
                 ax.grid(alpha=0.25, lw=0.5)
-            row[0].legend(fontsize=7)
+            bottom, top = row[0].get_ylim()
+            row[0].set_ylim(bottom - 0.3 * (top - bottom), top)  # room for the legend below the curves
+            row[0].legend(fontsize=7, loc="lower left", ncols=2)
             ax = row[K]
             for j, ratio in enumerate((0.1, 0.35, 0.7, 1.5)):
                 point = part.sel(ratio=ratio).isel(subspace=0)
@@ -67,7 +67,8 @@ def frozen_figure(data: xr.Dataset) -> Figure:
             ax.legend(fontsize=7)
             ax.grid(alpha=0.25, lw=0.5)
         fig.suptitle(
-            "Short bars at the left: frozen value at the finite-size edge of the levels, not fitted", fontsize=10
+            "Points: measured means over training sets. Thin lines: exact mean at that N and P, nothing fitted",
+            fontsize=10,
         )
     return fig
 

@@ -1,9 +1,10 @@
 r"""Does the spectrum freeze? From a clean fresh point, below t_cond, the posterior variance over t stops depending on t.
 
 For each N the posterior variance per direction of every subspace, v_k, is measured at fresh points over a grid of t/t_cond
-and averaged over many training sets. Theory (`theory.subspaces`): :math:`v_k/t\to\beta_*r/(1+\beta_*r)` below t_cond, with
-:math:`\log N/N` drift known and 1/N left free. The mean hides wide fluctuations: single values are kept and shown beside
-the law of a Poisson-Dirichlet measure, which is what the condensed weights of a random energy model become.
+and averaged over many training sets. Theory (`theory.subspaces`): :math:`v_k/t\to\beta_*r/(1+\beta_*r)` below t_cond; at the N
+and P of the run the mean is known exactly (`theory.finite_size_frozen`), is met size by size, and is the drift of the limit, with
+1/N left free. The mean hides wide fluctuations: single values are kept and shown beside the law of a Poisson-Dirichlet measure,
+which is what the condensed weights of a random energy model become.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ import torch
 import xarray as xr
 
 from theory import Subspaces, condensation_time
-from theory.subspaces import finite_size_beta, frozen_eigenvalue
+from theory.finite_size_frozen import finite_size_eigenvalue
+from theory.subspaces import frozen_eigenvalue
 from validation.experiments.cases import Case
 from validation.experiments.presets import chosen
 from validation.experiments.progress import counter
@@ -40,8 +43,11 @@ RATIOS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5)  # t / t_cond
 _JUDGED = (0.2, 0.5)  # deep enough below t_cond, and with enough points in the average
 _FLAT = (0.1, 0.5)
 TOLERANCE = 0.05
-FORM = Form(("1/N",), "log N/N shift of beta_*, theory.subspaces.finite_size_beta")
-_FLAT_FORM = Form(("1/N",))
+FORM = Form(("1/N",), "exact v/t at N and P less its limit, theory.finite_size_frozen")
+_FLAT_FORM = Form(("1/N",), "exact ratio at N and P less 1, theory.finite_size_frozen")
+AT_SIZE_TOLERANCE = 0.01
+_AT_SIZE_FORM = Form((), "nothing: measured over exact at every N")
+_ACCURACY = 3e-5  # asked of the exact means; two Gauss rules in a row differ by less
 _QUERIES = 64
 
 
@@ -84,7 +90,7 @@ def run(
 
     Parameters
     ----------
-    preset : "quick" (about a minute), "full" (some 10 minutes) or a `Preset`
+    preset : "quick" (some 75 s on one core, a third of it for the exact means), "full" (a quarter of an hour) or a `Preset`
     seed : int; progress : callable (replicas done, of all); device : torch device
     out : folder, optional, for frozen_spectrum.csv, .nc and .png
     cases, theory : what is simulated, and the normalised eigenvalue (model, P, N, t) -> (T, K) it is compared with
@@ -92,7 +98,8 @@ def run(
     Returns
     -------
     ExperimentResult
-        Rows: the limit of v/t for each subspace deep below t_cond, and its flatness, the ratio of v/t at 0.1 and 0.5 t_cond.
+        Rows: the limit of v/t for each subspace deep below t_cond; v/t over its exact mean at N and P, all sizes together;
+        and its flatness, the ratio of v/t at 0.1 and 0.5 t_cond.
 
     Raises
     ------
@@ -146,6 +153,14 @@ def _one(case: Case, N: int, t_cond: float, seed: Sequence[int], device: str) ->
     return out
 
 
+@cache
+def _exact(case: Case, N: int) -> np.ndarray:
+    """The exact mean of v_k/t at N and P over the grid of t/t_cond: (T, K)."""
+    P = case.patterns(N)
+    t = np.array(RATIOS) * condensation_time(case.model, P=P, N=N)
+    return 1 - finite_size_eigenvalue(case.model, P, N, t, tolerance=_ACCURACY)
+
+
 def _compare(case: Case, found: Sequence[np.ndarray], theory: Callable, seed: int) -> tuple[list[Row], xr.Dataset]:
     N = np.array(case.sizes[: len(found)], dtype=float)
     P = np.array([case.patterns(int(n)) for n in N])
@@ -157,29 +172,42 @@ def _compare(case: Case, found: Sequence[np.ndarray], theory: Callable, seed: in
     # theory takes P and N: at N = 100 the rounding of P = e^(alpha N) no longer matters
     limit = 1 - theory(case.model, round(math.exp(case.alpha * 100)), 100, np.array(RATIOS) * limit_t)
     r = np.array(case.model.variances)
-    star = np.array([finite_size_beta(case.model, float(p), int(n)) for p, n in zip(P, N, strict=True)])
-    known = star[:, None] * r / (1 + star[:, None] * r)  # (size, K) frozen value at the finite-size beta
-    drift = known - r / (limit_t + r)  # from the level itself, whatever `theory` is on trial
+    exact = np.array([_exact(case, int(n)) for n in N])  # (size, T, K)
+    drift = exact - r / (limit_t + r)  # from the frozen level itself, whatever `theory` is on trial
     names, rows, ratios = [f"r = {value:g}" for value in r], [], np.array(RATIOS)
+    low, high = (RATIOS.index(x) for x in _FLAT)
+    flat, flat_error = np.empty((2, len(N), len(r)))
+    source = "[ours: losing_dimensions.md]"
     for k, name in enumerate(names):
         for ratio in _JUDGED:
             i = RATIOS.index(ratio)
-            prediction = Prediction(f"v/t, {name}", float(limit[i, k]), FORM, TOLERANCE, "[ours: losing_dimensions.md]")
-            fit = extrapolate(N, means[:, i, k], errors[:, i, k], FORM, drift[:, k])
+            what = f"v/t at t = {ratio:g} t_cond, {name}"
+            prediction = Prediction(f"v/t, {name}", float(limit[i, k]), FORM, TOLERANCE, source)
+            fit = extrapolate(N, means[:, i, k], errors[:, i, k], FORM, drift[:, i, k])
             verdict = judge(prediction, fit.limit, fit.error, fit.p_value)
             note = (
                 f"at N = {int(N[-1])}: {means[-1, i, k]:.4g} +- {errors[-1, i, k]:.2g}; exact score would give "
-                f"{r[k] / (ratio * limit_t + r[k]):.4g}; coefficient of 1/N {fit.coefficients['1/N']:.3g}; "
-                f"chi2/dof = {fit.chi2:.2f}/{fit.dof}"
+                f"{r[k] / (ratio * limit_t + r[k]):.4g}; coefficient of 1/N {fit.coefficients['1/N']:.2g} +- "
+                f"{math.sqrt(fit.covariance[1, 1]):.2g}; chi2/dof = {fit.chi2:.2f}/{fit.dof}"
             )
-            rows.append(Row(f"v/t at t = {ratio:g} t_cond, {name}", case.label, verdict, f"{verdict.reason}; {note}"))
-        low, high = (RATIOS.index(x) for x in _FLAT)
-        values, sigma = zip(*(_ratio(f[:, low, :, k], f[:, high, :, k]) for f in found), strict=True)
-        fit = extrapolate(N, values, sigma, _FLAT_FORM)
-        prediction = Prediction(f"flatness, {name}", 1.0, _FLAT_FORM, 2 * TOLERANCE, "[ours: losing_dimensions.md]")
+            rows.append(Row(what, case.label, verdict, f"{verdict.reason}; {note}"))
+            over, error = means[:, i, k] / exact[:, i, k], errors[:, i, k] / exact[:, i, k]
+            at_size = Prediction(f"v/t over exact, {name}", 1.0, _AT_SIZE_FORM, AT_SIZE_TOLERANCE, source)
+            fit = extrapolate(N, over, error, _AT_SIZE_FORM)
+            verdict = judge(at_size, fit.limit, fit.error, fit.p_value)
+            note = ", ".join(f"{int(n)}: {x:.4f} +- {e:.4f}" for n, x, e in zip(N, over, error, strict=True))
+            rows.append(Row(f"{what}, over its exact mean at N and P", case.label, verdict, f"at N = {note}"))
+        flat[:, k], flat_error[:, k] = zip(*(_ratio(f[:, low, :, k], f[:, high, :, k]) for f in found), strict=True)
+        exact_flat = exact[:, low, k] / exact[:, high, k]
+        fit = extrapolate(N, flat[:, k], flat_error[:, k], _FLAT_FORM, exact_flat - 1)
+        prediction = Prediction(f"flatness, {name}", 1.0, _FLAT_FORM, 2 * TOLERANCE, source)
         verdict = judge(prediction, fit.limit, fit.error, fit.p_value)
-        exact = (_FLAT[1] * limit_t + r[k]) / (_FLAT[0] * limit_t + r[k])
-        note = f"at N = {int(N[-1])}: {values[-1]:.4g} +- {sigma[-1]:.2g}; exact score would give {exact:.4g}"
+        thawed = (_FLAT[1] * limit_t + r[k]) / (_FLAT[0] * limit_t + r[k])
+        note = (
+            f"at N = {int(N[-1])}: {flat[-1, k]:.4g} +- {flat_error[-1, k]:.2g}, exact mean {exact_flat[-1]:.4g}, at N = "
+            f"{int(N[0])}: {flat[0, k]:.4g} +- {flat_error[0, k]:.2g}, exact mean {exact_flat[0]:.4g}; "
+            f"exact score would give {thawed:.4g}"
+        )
         rows.append(Row(f"flatness: v/t at {_FLAT[0]:g} over {_FLAT[1]:g} t_cond, {name}", case.label, verdict, note))
     single = found[-1].transpose(1, 0, 2, 3).reshape(len(RATIOS), -1, len(r))
     quantile = np.linspace(0.01, 0.99, 99)
@@ -196,7 +224,9 @@ def _compare(case: Case, found: Sequence[np.ndarray], theory: Callable, seed: in
             "v": (dims, means, {"long_name": "mean posterior variance over t"}),
             "v_error": (dims, errors),
             "limit": (("ratio", "subspace"), limit),
-            "finite_theory": (("size", "subspace"), known),
+            "finite_theory": (dims, exact, {"long_name": "exact mean posterior variance over t at N and P"}),
+            "flatness": (("size", "subspace"), flat),
+            "flatness_error": (("size", "subspace"), flat_error),
             "exact_score": (("ratio", "subspace"), r / (ratios[:, None] * limit_t + r)),
             "quantiles": (
                 ("ratio", "probability", "subspace"),

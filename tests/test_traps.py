@@ -12,10 +12,11 @@ from numerics.domain import DomainError
 from theory import Isotropic, LinearManifold, collapse_time, critical_alpha, onset_time
 from theory.drift import weight_exceeds_half
 from theory.trajectories import commitment_width, edge_correction
-from validation import nearest_law
+from validation import EmpiricalScore, nearest_law
 from validation.experiments import generalization_law, traps
 from validation.prediction import Outcome, Prediction
 from validation.returns import commitment, measure_commitments, measure_returns
+from validation.samplers import Sampler
 
 MODEL = LinearManifold(0.5)
 
@@ -50,6 +51,21 @@ def test_commitment_of_the_sde_is_a_first_passage_of_diffusion():
     assert ks_2samp(pooled["commitment, SDE"], pooled["reversed"]).pvalue > 1e-3
     assert ks_2samp(pooled["commitment, flow"], pooled["reversed"]).pvalue < 1e-6
     assert pooled["left open, SDE"].mean() < 0.02
+
+
+def test_pure_noise_at_the_top_is_the_noisy_data():
+    """N(x; 0, T)/P_T(x) at noisy data is 1 within a tenth or so; at 25 variances it is not, and commitments shift by 3 %."""
+    case, N = traps.CASES[1], 36
+    X = Sampler(case.model, N, (5, 0)).sample(case.patterns(N)).numpy()
+    rng, E = np.random.default_rng(6), EmpiricalScore(X)
+    spread = {}
+    for T in (25.0, traps._TOP):
+        x = X[rng.integers(0, len(X), 2000)] + np.sqrt(T) * rng.standard_normal((2000, N))
+        log_ratio = -(x**2).sum(axis=1) / (2 * T) - E.log_partition(x, np.full(2000, T)) + np.log(len(X))
+        ratio = np.exp(log_ratio)
+        assert abs(ratio.mean() - 1) < 5 * ratio.std() / 2000**0.5  # it integrates to 1
+        spread[T] = ratio.std()
+    assert spread[traps._TOP] < 0.15 < 0.25 < spread[25.0]
 
 
 def test_commitment_is_the_last_passage():

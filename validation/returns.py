@@ -107,7 +107,8 @@ def measure_commitments(
     "left open, SDE|flow"; and "reversed", the time at which the weight of a training point that diffuses forward on the
     same levels first falls below 1/2, whose law is that of the SDE's commitment.
 
-    The failure that looks normal: `top` must be far above the data's variance, or pure noise is not the noisy data.
+    The failure that looks normal: `top` must be far above the data's variance, or pure noise is not the noisy data: from 25
+    variances commitment times come out 2 to 3 % too small, from 100 variances 0.2 %.
     """
     top, low, count = float(positive("top", top)), float(positive("low", low)), integer("count", count, minimum=1)
     E, rng, (P, N) = EmpiricalScore(X, device=device, dtype="float32"), np.random.default_rng((*seed, 4)), X.shape

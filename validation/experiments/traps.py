@@ -54,7 +54,11 @@ NAMES = {
     "identity, flow": "flow returns / weight of the point reached",
     "reversal": "commitment time, SDE / its time reversal",
 }
-_TOP, _BOTTOM, _STARTS = 25.0, 30.0, 7  # pure noise at 25 variances; the end at t_c/30; starting levels
+_TOP, _BOTTOM, _STARTS = (
+    100.0,
+    30.0,
+    7,
+)  # pure noise at 100 variances (at 25 commitments shift); the end at t_c/30; starts
 _DRAWS = 4000
 Case = PlantedCase
 CASES = (

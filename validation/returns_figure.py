@@ -63,7 +63,12 @@ def returns_figure(data: xr.Dataset, quantities: Sequence[str], tolerance: float
         limits.axhspan(t_c * (1 - tolerance), t_c * (1 + tolerance), color="0.9", zorder=0)
         limits.axhline(t_c, color="C3", lw=1.2)
         limits.axhline(t_o, color="0.5", lw=1.2)
-        limits.set(xlabel="1/N", ylabel="t", title="● at N, □ extrapolated; red: $t_c$, grey: $t_o$")
+        limits.set_xticks([tick for tick in limits.get_xticks() if 0 <= tick <= inverse.max()])
+        limits.set(
+            xlabel="1/N (extrapolated values drawn left of 0)",
+            ylabel="t",
+            title="● at N, □ extrapolated; red: $t_c$, grey: $t_o$",
+        )
         for ax in panels:
             ax.legend(fontsize=8)
         committed.set_title(str(label), pad=16)

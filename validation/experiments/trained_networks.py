@@ -72,11 +72,11 @@ PRESETS = {
     ),
     "full": Preset(
         "full",
-        (30, 100, 300, 1000, 3000, 30_000, 100_000),
+        (30, 100, 1000, 10_000, 100_000),
         3,
-        _BUMPS | {"width": 128, "hidden": 512},
-        TrainingConfig(steps=12_000, batch=256, learning_rate=2e-3, matrix_rate=0.015, ema=0.995, **_MUON),
-        (100, 300, 1000, 3000, 12_000),
+        _BUMPS | {"width": 96, "hidden": 384},
+        TrainingConfig(steps=8000, batch=256, learning_rate=2e-3, matrix_rate=0.015, warmup=100, ema=0.995, **_MUON),
+        (100, 300, 1000, 3000, 8000),
         cases=CASES[:2],
     ),
     "full on cuda": Preset(
@@ -106,7 +106,7 @@ def run(
     Parameters
     ----------
     preset : "quick" (P = 30 to 30 000; minutes on two cores), "full" (to P = 100 000, two
-        variances: an hour or more on two cores; on cuda larger networks, trained longer), or a `Preset`
+        variances: over an hour of one core; on cuda larger networks, trained longer), or a `Preset`
     seed : int; progress : callable (optimiser steps done, of all); device : torch device
     out : folder, optional
         trained_networks.csv (verdicts), .nc, figures; and checkpoints/, from which an interrupted run goes on.

@@ -24,12 +24,13 @@ HALF_LOG_2PI = 0.9189385332046727
 MOST = 200000.0  # inner nodes; reached only by iterates far from a saddle, or with V >> t and t < 1e-7
 MANY = 800  # more uniform nodes than this in one dimension, and another rule is cheaper
 ROOM = MANY + 16  # work arrays, for nodes or observations
+MATRIX = 4e6  # entries of a kernel matrix
 
 
 @njit(cache=True, error_model="numpy", fastmath={"nsz", "nnan"})
 def _bounds(table, a, b):
     """Largest slope, least slope (0 across a turning point) and largest curvature of the table on [a, b]."""
-    edges, _, _, slope_max, slope_min, curvature_max, _ = table
+    edges, _, slopes, slope_max, slope_min, curvature_max, breaks = table
     panels = edges.size - 1
     first = min(max(np.searchsorted(edges, a) - 1, 0), panels - 1)
     last = min(max(np.searchsorted(edges, b), first + 1), panels)
@@ -38,6 +39,17 @@ def _bounds(table, a, b):
         big = max(big, slope_max[i])
         small = min(small, slope_min[i])
         bend = max(bend, curvature_max[i])
+    if last - first == 1 or (last - first == 2 and breaks[first + 1] == 0):
+        # a window narrower than a panel: the slope at its middle, and how much it may change from there
+        h = min(max(0.5 * (a + b), edges[first]), edges[last])
+        i = first if h < edges[first + 1] else last - 1
+        u = 2.0 * (h - edges[i]) / (edges[i + 1] - edges[i]) - 1.0
+        slope = slopes[i, 15]
+        for k in range(14, -1, -1):
+            slope = slope * u + slopes[i, k]
+        change = bend * max(h - a, b - h)
+        big = min(big, abs(slope) + change)
+        small = max(small, abs(slope) - change)
     return big, small, bend
 
 
@@ -175,11 +187,16 @@ def smooth_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, special, ta
     lattice_step = nodes[1] - nodes[0] if nodes.size > 0 else 0.0
     if 0.0 < lattice_step <= apart * (1.0 + 1e-9) and mode == CLEAN and special.size == 0:
         stride = max(1, int(apart / lattice_step + 1e-9))
-        stars = nodes[::stride].copy()
-        star_values, star_slopes = np.empty(stars.size), np.empty(stars.size)
-        table_values_and_slopes(edges, coefficients, slope_coefficients, stars, stars.size, star_values, star_slopes)
-        kernel = kernel_matrix(star_values, beta, lattice)
-        exps += kernel.size
+        size = (nodes.size - 1) // stride + 1
+        rows = 2.0 * REACH * root_s / (stride * lattice_step) + 3.0 * GROUP  # of one omega, at most
+        columns = 2.0 * furthest * root_V / lattice_step
+        # far omega share no pair of nodes: where the lattice is long most of the matrix would serve none
+        if rows <= size and size * nodes.size <= min(MATRIX, 0.5 * omega.size * rows * columns):
+            stars = nodes[::stride].copy()
+            star_values, star_slopes = np.empty(size), np.empty(size)
+            table_values_and_slopes(edges, coefficients, slope_coefficients, stars, size, star_values, star_slopes)
+            kernel = kernel_matrix(star_values, beta, lattice)
+            exps += kernel.size
     result = np.empty((ROWS, 6))
     buffer = np.empty((4, 2 * SHORT))
     one_run = np.zeros(2, dtype=np.int64)

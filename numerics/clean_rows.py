@@ -106,6 +106,9 @@ def _group(x, k, beta, s, y, w, n, runs, slack, e, p, scale, bits, spans, sums):
     high = max(max(x[k], x[k + 1]), max(x[k + 2], x[k + 3]))
     i, j = 0, n
     if n > SHORT:
+        # together they would each take more than twice the nodes of one alone
+        if high - low > 1.5 * np.sqrt(2.0 * slack / beta):
+            return 0
         parts = windows(0.5 * (low + high), 0.5 * (high - low), beta, s, runs, slack, spans)
         i, j = spans[0, 0], spans[parts - 1, 1]
         if parts > 1 and j - i > 2 * SHORT:

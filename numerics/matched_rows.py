@@ -139,8 +139,9 @@ def matched_rows(
     step = (high - low) / (count - 1)
     longest = longest_run(step, beta)
     exps, served = count, 0
-    for first in range(0, count, longest):
-        m = min(longest, count - first)
+    first, most = 0, longest
+    while first < count:
+        m = min(most, count - first)
         start = low + step * first
         if n <= SHORT:
             good = _run(start, step, m, beta, s, log_w, y, n, d, ratio, e, p, scale, bits, sums, first)
@@ -152,19 +153,26 @@ def matched_rows(
             i, j = spans[0, 0], spans[parts - 1, 1]
             # windows with a short gap between are one
             good = parts == 1 or j - i <= 2 * SHORT
+            if not good and m > 2 * GROUP:
+                # those of fewer rows may be
+                most = m // 2 // GROUP * GROUP
+                continue
             if good:
                 good = _run(
                     start, step, m, beta, s[i:j], log_w[i:j], y[i:j], j - i, d, ratio, e, p, scale, bits, sums, first
                 )
                 exps += 2 * (j - i)
                 served += m * (j - i)
-        if not good:
+        if good:
+            most = min(longest, 2 * most)
+        else:
             for k in range(first, first + m):
                 spent = inner_at(low + step * k, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, result, 0)
                 exps += spent
                 served += spent
                 sums[0, k], sums[1, k], sums[2, k] = 1.0, result[0, 1], np.sqrt(result[0, 3] - result[0, 4])
                 sums[3, k], sums[4, k] = result[0, 0], 0.0
+        first += m
     exp_block(sums[3], count, 0.0, sums[6], scale, bits)
     log_block(sums[0], count, sums[5], scale, bits)
     # the ends of the trapezoidal rule

@@ -145,6 +145,24 @@ def test_table_kernel_is_exact_for_the_identity(t, wide):
         assert abs(got.mass[0] - 1) < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "cell", "most"),
+    [
+        # a lattice of thousands of nodes: no matrix of all its pairs, and none where the teacher's window is as long as it
+        ("tanh", CLEAN, (9999.95, 1.0, 0.05, 0.05, 1.0, 0.0), 1e7),
+        ("tanh", CLEAN, (1.0, 0.5, 1e4, 9990.0, 1.0, 0.0), 3e7),
+        # windows much narrower than a panel of the table: no node more than their own slopes ask for
+        ("quadratic", MATCHED, (1 - 7.3e-5, 1.0, 7.3e-5, 7.3e-5, 1.4e-7, 1.4e-7), 1e6),
+        # observations far apart: none reads the nodes of its neighbours
+        ("quadratic", CLEAN, (0.9997, 1.0, 3.5e-5, 2.6e-4, 1.13e-6, 0.0), 1.2e6),
+    ],
+)
+def test_far_cells_keep_their_mass_at_a_bounded_price(name, mode, cell, most):
+    got = moments(activation(name).channel(1600.0 if cell[3] > 1 or cell[0] > 2 else 16.0), *cell, mode)
+    assert abs(got.mass[0] - 1) < 1e-12
+    assert got.exps[0] < most
+
+
 def nodes(function, count, V, omega=0.3):
     """Inner nodes of one omega as the kernels take them, and their work arrays."""
     y = np.linspace(-8.5, 8.5, count)

@@ -57,6 +57,13 @@ def test_tables_meet_their_tolerance_and_know_their_critical_points():
     assert not tabulate(np.sign, 4.0, (0.0,)).continuous
 
 
+def test_rounding_of_the_argument_is_no_roughness():
+    far = tabulate(np.sin, 200.0)
+    h = np.linspace(-200, 200, 4001)
+    assert far.edges.size == 801
+    assert np.abs(far(h) - np.sin(h)).max() < 1e-13
+
+
 def test_an_undeclared_kink_is_an_error():
     with pytest.raises(DomainError, match="rough near h = "):
         tabulate(lambda h: np.abs(h - 0.3), 4.0)

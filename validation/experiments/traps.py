@@ -54,11 +54,8 @@ NAMES = {
     "identity, flow": "flow returns / weight of the point reached",
     "reversal": "commitment time, SDE / its time reversal",
 }
-_TOP, _BOTTOM, _STARTS = (
-    100.0,
-    30.0,
-    7,
-)  # pure noise at 100 variances (at 25 commitments shift); the end at t_c/30; starts
+_TOP = 100.0  # variances at which pure noise begins; from 25 commitments shift by 3 %
+_BOTTOM, _STARTS = 30.0, 7  # the end at t_c/30; starting levels
 _DRAWS = 4000
 Case = PlantedCase
 CASES = (

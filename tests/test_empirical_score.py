@@ -478,11 +478,26 @@ def test_kernels_run_in_the_interpreter_too():
         state[0] = -np.inf
         kept, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
         place, value, weights = np.zeros(64, np.int64), np.zeros(64), products.copy()
-        limits = np.array([[30.0, 30.0, 30.0], [-1.0, 0.5, 30.0]])
+        limits = np.array([[30.0, 30.0, 30.0], [-1.0, 0.5, 30.0], [-np.inf, -1.0, -np.inf]])
         out = []
         for shift in (0.0, 0.5):  # a second tile, met with what the first left behind
             weights = products + shift
-            end = kernel(weights, h, np.full(3, 2.0), state, mean, 30.0, limits, 1, 0, place, value, counts, kept)
+            end = kernel(
+                weights,
+                h,
+                np.full(3, 2.0),
+                state,
+                mean,
+                np.empty((0, 0)),
+                30.0,
+                limits,
+                1,
+                0,
+                place,
+                value,
+                counts,
+                kept,
+            )
             out += [
                 state.copy(),
                 kept.copy(),

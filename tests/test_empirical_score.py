@@ -125,6 +125,7 @@ def test_the_largest_weight_found_first_changes_no_number(dtype, compiled, monke
     monkeypatch.setattr(validation.sweep, "COMPILED", compiled)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     monkeypatch.setattr(validation.weights, "WORTHWHILE", dict.fromkeys(validation.weights.WORTHWHILE, 0.9))
+    monkeypatch.setattr(Sweep, "may_be_sparse", lambda *_: True)
     screen, weigh, wrong = Sweep.screen, Sweep.weigh, 0.0
 
     def seen_screen(self, dtype, window, most, floor=None):
@@ -139,14 +140,17 @@ def test_the_largest_weight_found_first_changes_no_number(dtype, compiled, monke
     monkeypatch.setattr(Sweep, "weigh", seen_weigh)
     for share in (0.2, 0.0):  # of candidates that are settled one by one
         monkeypatch.setattr(validation.weights, "KNOWN_SHARE", dict.fromkeys(validation.weights.KNOWN_SHARE, share))
-        for part in (0.1, 0.2, 0.4, 0.3):
-            x, _ = noisy(X, 40, part * collapse)
-            _, weights, score = brute(X, x, part * collapse)
-            assert relative(E.score(x, part * collapse), score) < SCORE[dtype], part
-            assert np.abs(E.participation(x, part * collapse) * (weights**2).sum(1) - 1).max() < SCORE[dtype], part
+        for t in collapse * np.array([0.1, 0.2, 0.3, 0.4]):
+            x, _ = noisy(X, 64, t)
+            _, weights, score = brute(X, x, t)
+            before = used.copy()
+            assert relative(E.score(x, t), score) < SCORE[dtype], t
+            if "sums" in used - before:
+                control = x, t, score
+            assert np.abs(E.participation(x, t) * (weights**2).sum(1) - 1).max() < SCORE[dtype], t
     assert used == {"screen", "sums"}
-    wrong = 100.0
-    assert not relative(E.score(x, part * collapse), score) < 1e-2
+    wrong, (x, t, score) = 100.0, control
+    assert not relative(E.score(x, t), score) < 1e-2
 
 
 def test_rungs_of_the_ladder_agree(monkeypatch):

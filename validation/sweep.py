@@ -95,18 +95,24 @@ class Sweep:
     def may_be_sparse(self, window: torch.Tensor, share: float) -> bool:
         """A guess: would most of a few queries have less than `share` of a sample of pairs within `window` of the largest v,
         if that were of a pattern at the distance sqrt(N t), where a noised training point has its own?"""
+        if len(self.x) < 4 * PILOT_ROWS:  # the pilot that follows would cost as much as what it might save
+            return False
         some, (start, stop) = slice(0, None, -(-len(self.x) // PILOT_ROWS)), (0, min(PILOT_COLUMNS, self.data.P))
-        v = self.centred[some].float() @ self.data.tile(start, stop, torch.float32).T
-        v -= self.data.norms(start, stop, torch.float32)
+        v = self.centred[some].to(self.data.dtype) @ self.data.tile(start, stop).T
+        v -= self.data.norms(start, stop, self.data.dtype)
         own = (self.norm[some].square() - self.data.N * self.t[some]) / 2
-        least = (own - window[some]).float()
+        least = (own - window[some]).to(v.dtype)
         return bool(((v >= least[:, None]).double().mean(1) < share).double().mean() > 0.5)
 
-    def shares(self, dtype: torch.dtype, window: torch.Tensor) -> torch.Tensor:
-        """A pilot: for a few queries, the share of all pairs (of a sample) with v within `window` of the row's largest."""
+    def shares(self, dtype: torch.dtype, window: torch.Tensor, best: torch.Tensor | None = None) -> torch.Tensor:
+        """A pilot: for a few queries, the share of all pairs (of a sample) with v within `window` of the row's largest, which
+        is sought among all patterns unless `best` (B,) tells it."""
         some, width = slice(0, None, -(-len(self.x) // PILOT_ROWS)), PILOT_WIDTH
         left, sample, P = self.centred[some].to(dtype), [], self.data.P
-        top = TilePass(self, left, [(start, min(start + width, P)) for start in range(0, P, width)]).largest()
+        if best is None:
+            top = TilePass(self, left, [(start, min(start + width, P)) for start in range(0, P, width)]).largest()
+        else:
+            top = best[some]
         for start in range(0, P, -(-P // PILOT_TILES)):
             stop = min(P, start + PILOT_COLUMNS // 4)
             h = self.data.norms(start, stop, dtype)

@@ -1,4 +1,4 @@
-"""Compiled row kernels of one noise level: screening, online softmax, exact pairs, search in clusters.
+"""Compiled row kernels of one noise level: screening, online softmax, search in clusters.
 
 Each is one pass over a tile that is still in the cache. Weights below the cut become exact zeros, so the second product
 never meets a denormal number. The generic torch paths give the same numbers and are tested against these.
@@ -16,8 +16,6 @@ from validation.vector_math import LANES, LOG2E, SUMS, exp2, widen
 __all__ = [
     "add_sparse_rows",
     "largest_rows",
-    "pair_displacements",
-    "pair_energies",
     "screen_rows",
     "search_clusters",
     "weigh_rows",
@@ -298,30 +296,3 @@ def search_clusters(patterns, h, x, half, bound, visit, starts, window, most, fi
                     n += 1
         counts[i] = n - before
     return n, counts.shape[0]
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def pair_energies(source, x, other, row, position, energy, cross):
-    """energy = |x_r - xi_p|^2/2, and cross = other_r.(x_r - xi_p) unless `cross` is empty, summed in float64."""
-    for k in range(row.shape[0]):
-        xi, q = source[position[k]], x[row[k]]
-        s = 0.0
-        for n in range(q.shape[0]):
-            d = q[n] - float(xi[n])
-            s += d * d
-        energy[k] = 0.5 * s
-        if cross.shape[0]:
-            w, c = other[row[k]], 0.0
-            for n in range(q.shape[0]):
-                c += w[n] * (q[n] - float(xi[n]))
-            cross[k] = c
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def pair_displacements(source, x, row, position, weight, total):
-    """total_r += weight (xi_p - x_r) in float64."""
-    for k in range(row.shape[0]):
-        xi, q, w = source[position[k]], x[row[k]], weight[k]
-        target = total[row[k]]
-        for n in range(q.shape[0]):
-            target[n] += w * (float(xi[n]) - q[n])

@@ -26,15 +26,11 @@ NEGLECT = {torch.float32: 1e-7, torch.float64: 1e-14}  # weight left out by cuts
 TOLERANCE = {torch.float32: 3e-6, torch.float64: 1e-13}  # error of a weight that may stay unsettled
 TYPICAL = 8.0  # rounding errors are this much below their bound, or further
 SHARE = 4e-3  # candidates a query, over P, that are settled before the next method is cheaper
-KNOWN_SHARE = {
-    torch.float32: 0.01,
-    torch.float64: 0.03,
-}  # the same where the largest is known beforehand, so that none is listed in vain
+# the same where the largest is known beforehand, so that none is listed in vain
+KNOWN_SHARE = {torch.float32: 0.01, torch.float64: 0.03}
 HEAVY = 1 / 16  # of the pairs: a query with more of them within reach needs the second product
-WORTHWHILE = {
-    torch.float32: 0.2,
-    torch.float64: 0.5,
-}  # share of such queries up to which the largest is found beforehand
+# share of such queries up to which the largest is found beforehand for sums too; float32 sums are too cheap for that
+WORTHWHILE = {torch.float32: 0.0, torch.float64: 0.5}
 FEW = 64  # and never less than this many
 
 
@@ -182,14 +178,15 @@ def _ladder(sweep: Sweep, cut: float) -> _Part:
     """The first method that does not meet too many candidates."""
     data, floor, wide = sweep.data, None, math.inf
     most, known = max(FEW, SHARE * data.P), KNOWN_SHARE[data.dtype]
+    sparse = HEAVY if WORTHWHILE[data.dtype] else known
     for dtype in _screens(data):
         error = sweep.error(dtype)
         window = cut * sweep.t + 2 * error
         if float((window / wide).median()) > 0.7:  # it would meet what the coarser products met
             continue
         candidates, best = sweep.screen(dtype, window, most)
-        if candidates is None and dtype == torch.bfloat16 and not data.streamed and sweep.may_be_sparse(window, HEAVY):
-            shares = sweep.shares(dtype, window)
+        if candidates is None and dtype == torch.bfloat16 and not data.streamed and sweep.may_be_sparse(window, sparse):
+            shares = sweep.shares(dtype, window, best)
             few = float(shares.mean()) < known / 2
             if best is None and (few or float((shares > HEAVY).double().mean()) < WORTHWHILE[data.dtype]):
                 best = sweep.largest(dtype)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
@@ -13,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from numerics.domain import DomainError, finite
-from numerics.store import atomic, save_dataset, writable
+from numerics.rows import Rows, mark
+from numerics.store import save_dataset
 
 __all__ = ["sweep"]
 
@@ -72,7 +70,10 @@ def sweep(
         if values.ndim != 1 or values.size == 0:
             raise DomainError(name, values.shape, "a non-empty one-dimensional array")
     first, *others = axes.values()
-    rows = _Rows(out, axes, provenance or {})
+    if out is not None and Path(out).suffix not in (".nc", ".h5"):
+        raise DomainError("out", str(out), "a file name that ends in .nc or .h5")
+    told = {name: value for name, value in (provenance or {}).items() if name != "command"}
+    rows = Rows(out, {f"axis {name}": mark(values) for name, values in axes.items()} | told, what="sweep")
     waiting = [i for i in range(first.size) if not rows.has(i)]
     done = first.size - len(waiting)
     if progress:
@@ -107,58 +108,3 @@ def sweep(
         save_dataset(dataset, out)
         rows.clear()
     return dataset
-
-
-class _Rows:
-    """Finished rows: in memory, or one file each in `<out>.partial/` with a manifest that names the sweep."""
-
-    def __init__(self, out: str | Path | None, axes: Mapping[str, np.ndarray], provenance: Mapping[str, str]):
-        self.memory: dict[int, dict[str, np.ndarray]] = {}
-        self.folder = None
-        if out is None:
-            return
-        out = Path(out)
-        if out.suffix not in (".nc", ".h5"):
-            raise DomainError("out", str(out), "a file name that ends in .nc or .h5")
-        writable(out)
-        self.folder = out.with_name(out.name + ".partial")
-        self.folder.mkdir(exist_ok=True)
-        content = b"".join(name.encode() + values.tobytes() for name, values in axes.items())
-        told = {k: v for k, v in provenance.items() if k != "command"}
-        manifest = {"sweep": hashlib.sha256(content + json.dumps(told, sort_keys=True).encode()).hexdigest()}
-        path = self.folder / "manifest.json"
-        if path.exists():
-            if json.loads(path.read_text()) != manifest:
-                raise DomainError(
-                    "out",
-                    str(out),
-                    "an output without the rows of another sweep",
-                    f"Remove {self.folder} or choose another name",
-                )
-        else:
-            with atomic(path) as temporary:
-                temporary.write_text(json.dumps(manifest))
-
-    def _path(self, i: int) -> Path:
-        return self.folder / f"row_{i:06d}.npz"
-
-    def has(self, i: int) -> bool:
-        return self.folder is not None and self._path(i).exists()
-
-    def put(self, i: int, result: Mapping[str, np.ndarray]) -> None:
-        result = {name: np.asarray(values) for name, values in result.items()}
-        if self.folder is None:
-            self.memory[i] = result
-            return
-        with atomic(self._path(i)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **result)
-
-    def get(self, i: int) -> dict[str, np.ndarray]:
-        if self.folder is None:
-            return self.memory[i]
-        with np.load(self._path(i)) as stored:
-            return {name: stored[name] for name in stored.files}
-
-    def clear(self) -> None:
-        if self.folder is not None:
-            shutil.rmtree(self.folder)

@@ -116,6 +116,43 @@ def test_each_method_is_used_and_plain_torch_agrees(monkeypatch):
         assert methods == expected
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_largest_weight_found_first_changes_no_number(dtype, compiled, monkeypatch):
+    """Below collapse, in screens and in sums, on any processor; a "largest" above the true one is seen (negative control)."""
+    X = training_set("isotropic", 5000, 64)
+    E, collapse, used = EmpiricalScore(X, dtype=dtype), 1 / (5000 ** (2 / 64) - 1), set()
+    monkeypatch.setattr(validation.sweep, "COMPILED", compiled)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(validation.weights, "WORTHWHILE", dict.fromkeys(validation.weights.WORTHWHILE, 0.9))
+    monkeypatch.setattr(Sweep, "may_be_sparse", lambda *_: True)
+    screen, weigh, wrong = Sweep.screen, Sweep.weigh, 0.0
+
+    def seen_screen(self, dtype, window, most, floor=None):
+        used.update([] if floor is None else ["screen"])
+        return screen(self, dtype, window, most, floor)
+
+    def seen_weigh(self, dtype, cut, reach, depth, most, floor=None):
+        used.update([] if floor is None else ["sums"])
+        return weigh(self, dtype, cut, reach, depth, most, None if floor is None else floor + wrong * self.t)
+
+    monkeypatch.setattr(Sweep, "screen", seen_screen)
+    monkeypatch.setattr(Sweep, "weigh", seen_weigh)
+    for share in (0.2, 0.0):  # of candidates that are settled one by one
+        monkeypatch.setattr(validation.weights, "KNOWN_SHARE", dict.fromkeys(validation.weights.KNOWN_SHARE, share))
+        for t in collapse * np.array([0.1, 0.2, 0.3, 0.4]):
+            x, _ = noisy(X, 64, t)
+            _, weights, score = brute(X, x, t)
+            before = used.copy()
+            assert relative(E.score(x, t), score) < SCORE[dtype], t
+            if "sums" in used - before:
+                control = x, t, score
+            assert np.abs(E.participation(x, t) * (weights**2).sum(1) - 1).max() < SCORE[dtype], t
+    assert used == {"screen", "sums"}
+    wrong, (x, t, score) = 100.0, control
+    assert not relative(E.score(x, t), score) < 1e-2
+
+
 def test_rungs_of_the_ladder_agree(monkeypatch):
     # the same answer when screening, float32 sums or only float64 sums are allowed
     X = training_set("isotropic", 5000, 64)
@@ -468,6 +505,26 @@ def test_vectorised_exponential_against_mpmath():
         assert worst < limit
 
 
+def test_vectorised_power_of_two_against_mpmath():
+    from numba import njit
+
+    @njit
+    def run(x, out):
+        for j in range(x.size):
+            out[j] = vector_math.exp2(x[j])
+
+    for dtype, low, high, limit in ((np.float32, -120.0, 120.0, 1.5e-7), (np.float64, -1000.0, 1000.0, 5e-16)):
+        x = np.linspace(low, high, 997).astype(dtype)
+        out = np.empty_like(x)
+        run(x, out)
+        with mpmath.workdps(30):
+            worst = max(abs(mpmath.mpf(float(o)) / mpmath.mpf(2) ** float(v) - 1) for o, v in zip(out, x, strict=True))
+        assert worst < limit
+    whole = np.arange(-3.0, 4.0)
+    run(whole, out[:7])
+    assert (out[:7] == 2**whole).all()  # the weight of the reference itself is 1
+
+
 @pytest.mark.skipif(not vector_math.COMPILED, reason="compares the compiler with the interpreter")
 def test_kernels_run_in_the_interpreter_too():
     rng = np.random.default_rng(0)
@@ -478,11 +535,26 @@ def test_kernels_run_in_the_interpreter_too():
         state[0] = -np.inf
         kept, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
         place, value, weights = np.zeros(64, np.int64), np.zeros(64), products.copy()
-        limits = np.array([[30.0, 30.0, 30.0], [-1.0, 0.5, 30.0]])
+        limits = np.array([[30.0, 30.0, 30.0], [-1.0, 0.5, 30.0], [-np.inf, -1.0, -np.inf]])
         out = []
         for shift in (0.0, 0.5):  # a second tile, met with what the first left behind
             weights = products + shift
-            end = kernel(weights, h, np.full(3, 2.0), state, mean, 30.0, limits, 1, 0, place, value, counts, kept)
+            end = kernel(
+                weights,
+                h,
+                np.full(3, 2.0),
+                state,
+                mean,
+                np.empty((0, 0)),
+                30.0,
+                limits,
+                1,
+                0,
+                place,
+                value,
+                counts,
+                kept,
+            )
             out += [
                 state.copy(),
                 kept.copy(),

@@ -1,14 +1,21 @@
 """`geomem spectrum`: end to end on small data, against the isotropic closed form, and its bad inputs."""
 
 import math
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 
 from numerics.domain import DomainError
 from numerics.store import load_dataset
-from validation.spectrum_command import losses, run, spectrum
+from validation import spectrum_command
+from validation.spectrum_command import run, spectrum
 from validation.spectrum_figure import reading, tables
+from validation.spectrum_losses import losses
 from validation.spectrum_subjects import from_data, from_subspaces, noise_levels
 
 
@@ -100,6 +107,84 @@ def test_network_of_a_checkpoint_is_measured_beside_its_training_set(tmp_path, m
     for result, _ in found:
         assert "network" in result["score"]
         assert np.isfinite(result["eigenvalue"].sel(score="network")).all()
+
+
+def _bytes(folder):
+    stored = load_dataset(folder / "s.nc")
+    stored.attrs.pop("command")
+    numbers = {
+        name: np.ascontiguousarray(stored[name].values).tobytes()
+        for name in stored.variables
+        if stored[name].dtype.kind == "f"
+    }
+    return stored.attrs, numbers, (folder / "s.csv").read_bytes()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from validation.spectrum_command import run
+def progress(done, total):
+    if done == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+run(None, Path(sys.argv[1]), subspaces="2:1,3:0.01", P=30, points=4, probes=3, seed=1, progress=progress)
+"""
+
+
+def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    """Ctrl-C inside a row, then a kill between two: each finished row is made once, and the numbers are the straight run's."""
+    arguments = {"subspaces": "2:1,3:0.01", "P": 30, "points": 4, "probes": 3, "seed": 1}
+    straight, killed = tmp_path / "straight" / "s.png", tmp_path / "killed" / "s.png"
+    monkeypatch.setattr("validation.figures.save", lambda figure, path: path.touch())  # rendering takes seconds
+    run(None, straight, **arguments)
+    assert {p.name for p in straight.parent.iterdir()} == {"s.png", "s.nc", "s.csv"}
+    seen, calls = spectrum_command._seen, []
+
+    def interrupting(*some):
+        calls.append(some)
+        if len(calls) == 8:  # empirical and half, three rows and then the second score of the fourth
+            raise KeyboardInterrupt
+        return seen(*some)
+
+    monkeypatch.setattr(spectrum_command, "_seen", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        run(None, killed, **arguments)
+    partial = killed.parent / "s.nc.partial"
+    assert [p.name for p in killed.parent.iterdir()] == [partial.name]
+    assert sorted(p.name for p in partial.iterdir()) == ["manifest.json", *(f"row_{i:06d}.npz" for i in range(3))]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run([sys.executable, "-c", KILLED, killed], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert sorted(p.name for p in partial.iterdir()) == ["manifest.json", *(f"row_{i:06d}.npz" for i in range(7))]
+    for other, named in (
+        ({"seed": 2}, "seed = 1 .here 2"),
+        ({"probes": 4}, "probes = 3 .here 4"),
+        ({"P": 31}, "points = .30"),
+    ):
+        with pytest.raises(DomainError, match=rf"--out = .*another spectrum: .*{named}.*Remove .*partial"):
+            run(None, killed, **arguments | other)
+    told = []
+    run(None, killed, **arguments, progress=lambda *both: told.append(both))
+    assert told == [(done, 12) for done in range(7, 13)]
+    assert len(calls) == 8 + 2 * 5
+    assert _bytes(killed.parent) == _bytes(straight.parent)
+    assert {p.name for p in killed.parent.iterdir()} == {"s.png", "s.nc", "s.csv"}
+    run(None, killed, **arguments | {"seed": 2})  # nothing is left that could be mixed in
+    assert _bytes(killed.parent)[1] != _bytes(straight.parent)[1]
+
+
+def test_unreadable_rows_are_told_by_name(tmp_path, monkeypatch):
+    arguments = {"subspaces": "2:1,3:0.01", "P": 30, "points": 4, "probes": 3}
+    monkeypatch.setattr("validation.figures.save", lambda figure, path: 1 / 0)  # everything measured, nothing written
+    with pytest.raises(ZeroDivisionError):
+        run(None, tmp_path / "s.png", **arguments)
+    row = tmp_path / "s.nc.partial" / "row_000002.npz"
+    row.write_bytes(row.read_bytes()[:50])
+    with pytest.raises(DomainError, match=r"row_000002.npz.*readable row.*Remove it"):
+        run(None, tmp_path / "s.png", **arguments)
+    (row.parent / "manifest.json").write_text("{}")
+    with pytest.raises(DomainError, match=r"manifest.*Remove"):
+        run(None, tmp_path / "s.png", **arguments)
 
 
 BAD = [

@@ -2,9 +2,8 @@ r"""What `geomem spectrum` does: at which noise a training set's score loses dir
 
 Sorted eigenvalues of :math:`-tJ` (1: pure noise, 0: fully inside the data) of the empirical score, beside two controls:
 the Gaussian with the data's own covariance, and the empirical score of half of the training set. Only what depends on
-the number of training points is memorisation. "Lost" is told in its two meanings, whose orders are opposite (see
-`theory.subspaces`): *departure*, the mean of :math:`-tJ` over a group of directions is twice the control's; *noise*, it
-is at least 0.9. Errors are over probe points: they do not include what another training set would change.
+the number of training points is memorisation. Errors are over probe points: they do not include what another training
+set would change.
 """
 
 from __future__ import annotations
@@ -20,22 +19,18 @@ import torch
 import xarray as xr
 
 from numerics.domain import DomainError, integer, positive
-from numerics.store import provenance, save_dataset, writable
+from numerics.rows import Rows, mark
+from numerics.store import provenance, save_dataset, versions, writable
 from theory import Spectrum, collapse_time, condensation_time
 from validation.empirical_score import EmpiricalScore
-from validation.extrapolation import jackknife
 from validation.latent_dimension import inflection_dimension, largest_gap_dimension
 from validation.score_functions import Empirical, GaussianScore, ScoreFunction
 from validation.spectra import jacobian_spectrum
 from validation.spectrum_subjects import Subject, from_data, from_model, from_subspaces, noise_levels
-from validation.subspace_probes import last_crossing
-from validation.subspace_verdicts import THETA
 
-__all__ = ["PLACES", "losses", "run", "spectrum"]
+__all__ = ["PLACES", "identity", "run", "spectrum"]
 
 PLACES = ("noisy", "fresh", "centre")
-DEPARTURE = 2.0
-_RESOLVED = 0.7  # largest error of log t that is still told: a factor of two
 _ENTRIES = 1 << 25  # Jacobian entries held at once
 _DOUBLE = 1 << 26  # entries of X up to which products are made in float64 too
 
@@ -48,6 +43,7 @@ def spectrum(
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    rows: Rows | None = None,
 ) -> xr.Dataset:
     r"""Spectra of -tJ, latent dimensions and posterior variances of every score at every kind of point.
 
@@ -57,7 +53,8 @@ def spectrum(
     probes : int >= 2, points of each kind: *noisy*, training points with noise of variance t; *fresh*, points kept back,
         without noise; *centre*, the data's mean (one point, so no error)
     seed : of the noise and of which points are used; device : torch device
-    progress : callable (done, total)
+    progress : callable (done, total), once a noise level and kind of point
+    rows : where what is measured is kept and found again, one row a level and kind of point; `identity` names the run
 
     Returns
     -------
@@ -72,29 +69,56 @@ def spectrum(
     t = np.atleast_1d(positive("t", t))
     probes = integer("--probes", probes, minimum=2)
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(subject.P)
-    half = rows[: max(2, subject.P // 2)]
+    order = rng.permutation(subject.P)
+    half = order[: max(2, subject.P // 2)]
     measured: dict[str, ScoreFunction] = {
         "empirical": _empirical(subject.X, device),
         "half": _empirical(subject.X[half], device),
         **subject.networks,
     }
-    own = subject.X[rows[: min(probes, len(half))]].to(device)
+    own = subject.X[order[: min(probes, len(half))]].to(device)
     noise = torch.from_numpy(rng.standard_normal(tuple(own.shape))).to(device)
     fresh = subject.fresh[:probes].to(device)
     centre = torch.zeros(1, subject.N, dtype=torch.float64, device=device)
     diagonal = {"gaussian": subject.variances} | ({} if subject.exact is None else {"exact": subject.exact})
-    found: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
-    for k, level in enumerate(map(float, t)):
-        places = {"noisy": own + math.sqrt(level) * noise, "fresh": fresh, "centre": centre}
-        for place, x in places.items():
-            for name, face in measured.items():
-                found.setdefault((name, place), []).append(_seen(face, x, level, subject))
-            for name, r in diagonal.items():
-                found.setdefault((name, place), []).append(_diagonal(r, level, subject))
+    scores, rows = [*measured, *diagonal], Rows(None, {}) if rows is None else rows
+    jobs = [(float(level), place) for level in t for place in PLACES]
+    waiting = [i for i in range(len(jobs)) if not rows.has(i)]
+    for done, i in enumerate(waiting, len(jobs) - len(waiting)):
         if progress:
-            progress(k + 1, len(t))
-    return _labelled(subject, t, [*measured, *diagonal], found, len(own), seed)
+            progress(done, len(jobs))
+        level, place = jobs[i]
+        x = {"noisy": own + math.sqrt(level) * noise, "fresh": fresh, "centre": centre}[place]
+        seen = {name: _seen(face, x, level, subject) for name, face in measured.items()}
+        seen |= {name: _diagonal(r, level, subject) for name, r in diagonal.items()}
+        rows.put(i, {f"{score}.{name}": values for score, of in seen.items() for name, values in of.items()})
+    if progress:
+        progress(len(jobs), len(jobs))
+    found: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
+    for i, (_, place) in enumerate(jobs):
+        row = rows.get(i)
+        for score in scores:
+            found.setdefault((score, place), []).append({name: row[f"{score}.{name}"] for name in _UNITS})
+    return _labelled(subject, t, scores, found, len(own), seed)
+
+
+def identity(subject: Subject, t: np.ndarray, *, probes: int, seed: int, device: str) -> dict[str, str]:
+    """All that the rows of `spectrum` depend on, as text by name."""
+    exact = {} if subject.exact is None else {"exact variances": mark(subject.exact)}
+    return {
+        "seed": str(seed),
+        "probes": str(probes),
+        "device": device,
+        "threads": str(torch.get_num_threads()),
+        "data": subject.name,
+        "training points": mark(subject.X.numpy()),
+        "fresh points": mark(subject.fresh.numpy()),
+        "t": mark(t),
+        "groups": ", ".join(subject.groups),
+        "networks": f"{', '.join(subject.networks)} {subject.origin}".strip(),
+        **exact,
+        **versions(),
+    }
 
 
 def _empirical(X: torch.Tensor, device: str) -> Empirical:
@@ -179,50 +203,6 @@ def _error(values: np.ndarray, *, exact: bool) -> np.ndarray:
     return values.std(axis=0, ddof=1) / math.sqrt(len(values))
 
 
-# --- what is read off -------------------------------------------------------------------------------------------------
-
-
-def losses(data: xr.Dataset, place: str) -> dict[str, xr.DataArray]:
-    """Noise t, with its error, at which each group of directions is lost in either meaning; NaN where that is not on the grid.
-
-    - departure: coming from large t, the mean of -tJ passes twice the control's (the exact control's where known);
-    - half: departure of the score of half of the points, without an error; where it is the same, the data are not Gaussian
-      there, where it is larger, it is the number of points that counts;
-    - noise: the mean value of -tJ in the group, having been below 0.9 at larger t, is 0.9 again; the control's never is
-    """
-    control = data["variance"].sel(score="exact" if "exact" in data["score"] else "gaussian", place=place)
-    x = np.log(data["t"].values)
-    out: dict[str, list[tuple[float, float]]] = {"departure": [], "half": [], "noise": []}
-    for group in data["group"].values:
-        known = control.sel(group=group).values
-        rows = data[f"single_variance_{place}"].sel(group=group).values.T
-
-        def departed(x, curve, known=known):
-            return _passes(x, (1 - curve) / (1 - known), DEPARTURE)
-
-        def noise(x, curve):
-            return _passes(x, 1 / np.maximum(curve, 1e-300), 1 / (1 - THETA), at_large=True)
-
-        for name, statistic in (("departure", departed), ("noise", noise)):
-            found = jackknife(x, rows, statistic)
-            resolved = math.isfinite(found.value) and found.error < _RESOLVED
-            t = math.exp(found.value) if resolved else math.nan
-            out[name].append((t, t * found.error))
-        fewer = data["variance"].sel(score="half", place=place, group=group).values
-        out["half"].append((math.exp(departed(x, fewer)), math.nan))
-    return {name: xr.DataArray(values, dims=("group", "part")) for name, values in out.items()}
-
-
-def _passes(x: np.ndarray, ratio: np.ndarray, level: float, *, at_large: bool = False) -> float:
-    """Largest t below which `ratio` exceeds `level`. At large t every direction is noise: `at_large` starts below that."""
-    if at_large:
-        inside = np.flatnonzero(ratio < level)
-        if inside.size == 0:
-            return math.nan
-        x, ratio = x[: inside[-1] + 1], ratio[: inside[-1] + 1]
-    return math.nan if ratio[-1] > level or len(x) < 2 else last_crossing(x, ratio, level)
-
-
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -243,9 +223,13 @@ def run(
 ) -> list[tuple[xr.Dataset, list[Path]]]:
     """Measure, write figure (`out`), .nc and .csv (all but single eigenvalues) beside it; one result a network with `model`.
 
+    What is measured is kept in `<out>.partial/`, its name ending in .nc, until every file is written: the same call after
+    a kill goes on from there and ends with the same numbers.
+
     Raises
     ------
-    DomainError : more than one source of data, options that do not go with it, bad ranges, unreadable data, unwritable `out`
+    DomainError : more than one source of data, options that do not go with it, bad ranges, unreadable data, unwritable
+        `out`, or one beside which another run was interrupted
     """
     from validation.figures import save
     from validation.spectrum_figure import figure
@@ -264,6 +248,7 @@ def run(
         raise DomainError("--" + name.replace("_", "-"), options[name], f"left out with {given[-1]}")
     if sigmas is not None and len(sigmas) != 2:
         raise DomainError("--sigma", str(sigmas), "two numbers low,high with 0 < low < high")
+    probes = integer("--probes", probes, minimum=2)
     writable(out, argument="--out")
     try:
         torch.empty(0, device=device)
@@ -276,18 +261,25 @@ def run(
     else:
         subjects = [from_data(data, seed=seed, **options)]
     grids = [noise_levels(subject, points, sigmas) for subject in subjects]
+    paths = [out if len(subjects) == 1 else out.with_name(f"{out.stem}-P{s.P}{out.suffix}") for s in subjects]
+    common = {"probes": probes, "seed": seed, "device": device}
+    stores = [
+        Rows(path.with_suffix(".nc"), identity(subject, t, **common), what="spectrum", argument="--out")
+        for subject, t, path in zip(subjects, grids, paths, strict=True)
+    ]
     results = []
-    for k, (subject, t) in enumerate(zip(subjects, grids, strict=True)):
+    for k, (subject, t, path, rows) in enumerate(zip(subjects, grids, paths, stores, strict=True)):
 
-        def told(done: int, total: int, before: int = k * points) -> None:
+        def told(done: int, total: int, before: int = k) -> None:
             if progress:
-                progress(before + done, total * len(subjects))
+                progress(before * total + done, total * len(subjects))
 
-        result = spectrum(subject, t, probes=probes, seed=seed, device=device, progress=told)
-        path = out if len(subjects) == 1 else out.with_name(f"{out.stem}-P{subject.P}{out.suffix}")
+        result = spectrum(subject, t, **common, progress=told, rows=rows)
         save(figure(result), path)
         numbers = save_dataset(result, path.with_suffix(".nc"))
         single = [name for name in result.data_vars if {"direction", "group"} & set(result[name].dims)]
         summary = save_dataset(result.drop_vars(single).drop_dims(["direction", "group"]), path.with_suffix(".csv"))
         results.append((result, [path, numbers, summary]))
+    for rows in stores:
+        rows.clear()
     return results

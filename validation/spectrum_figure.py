@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from validation.figures import COLOURS, LABELS, style
-from validation.spectrum_command import losses
+from validation.spectrum_losses import losses
 from validation.tables import TableData
 
 __all__ = ["figure", "reading", "tables"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ class Subject:
     variances : (N,) of the training points along the axes, decreasing for data
     exact : (N,) the population's variances where they are known
     groups : name -> directions that are reported together
-    networks : name -> score in these axes
+    networks : name -> score in these axes; origin : what tells the file they come from, as it is now, from any other
     """
 
     name: str
@@ -42,6 +44,7 @@ class Subject:
     groups: Mapping[str, slice]
     exact: np.ndarray | None = None
     networks: Mapping[str, ScoreFunction] = field(default_factory=dict)
+    origin: str = ""
 
     @property
     def P(self) -> int:
@@ -115,7 +118,8 @@ def from_model(path: str | os.PathLike, *, device: str = "cpu") -> Iterator[Subj
     for _, face, X, fresh, _ in members(path, device=device, dtype=torch.float64):
         if len(fresh) < 2:
             raise DomainError("--model", str(path), "trained on data of which at least 2 points were kept back")
-        yield _principal(f"network of {os.path.basename(path)}", X.cpu(), fresh.cpu(), network=face, device=device)
+        seen = _principal(f"network of {os.path.basename(path)}", X.cpu(), fresh.cpu(), network=face, device=device)
+        yield replace(seen, origin=hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16])
 
 
 def _principal(

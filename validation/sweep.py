@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -24,15 +25,25 @@ Candidates = tuple[torch.Tensor, torch.Tensor]  # row of the block, position in 
 # share of a sample of pairs above which a method is given up
 PILOT = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 1.0}
 PILOT_ROWS, PILOT_COLUMNS = 16, 1024  # size of that sample
+PILOT_TILES, PILOT_WIDTH = (
+    8,
+    8192,
+)  # pieces of a quarter as many columns, for a pilot that has seen all patterns in tiles so wide
 SMALL = 1 << 24  # multiplications that one thread has done before another has started
 WORKING_SET = 1 << 19  # entries of a block's products by one tile; twice that for the tile itself
+FLOAT64_SET = 3 << 16  # the same in float64: more would leave a core's own cache between one product and the next
 
 
-def all_tiles(data: TrainingSet, queries: int) -> Plan:
-    """Tiles (start, stop) of a width that keeps a block's products in the cache (on a CPU), as much for every thread."""
+def all_tiles(data: TrainingSet, queries: int, dtype: torch.dtype | None = None) -> Plan:
+    """Tiles (start, stop) of a width that keeps a block's products of `dtype` (the set's own unless told) in the cache (on
+    a CPU), as much for every thread."""
     width = 16384
     if data.device.type == "cpu":
-        width = max(1024, min(4096, WORKING_SET // max(queries, 128), 2 * WORKING_SET // data.N) // 512 * 512)
+        small = (
+            dtype or data.dtype
+        ) == torch.float64 and data.N <= 256  # else the sums are read more often than the tile
+        entries, least = (FLOAT64_SET, 512) if small else (WORKING_SET, 1024)
+        width = max(least, min(4096, entries // max(queries, 128), 2 * WORKING_SET // data.N) // 256 * 256)
     share = data.P
     if queries * data.P * data.N > SMALL:
         share = -(-data.P // thread_count(data.device))
@@ -59,29 +70,78 @@ class Sweep:
             error = error + norm * R * (2 / 512 + 1 / 512**2 + 1 / 256)
         return error
 
-    def screen(self, dtype: torch.dtype, window: torch.Tensor, plan: Plan, most: float) -> Candidates | None:
-        """All pairs with v within `window` (B,) of the row's largest; None when there are more than `most` a row."""
-        left, limit = self.centred.to(dtype), most * len(self.x)
-        if self._hopeless(left, plan[0], window):
-            return None
-        passes = self._in_parts(left, plan, lambda one: one.screen(window, limit))
-        if passes is None:
-            return None
-        best = torch.stack([part[0] for part in passes]).amax(0)
-        row, position, _ = within([entry for part in passes for entry in part[1]], best, window)
-        return (row, position) if len(row) <= limit else None
+    def screen(self, dtype: torch.dtype, window: torch.Tensor, most: float, floor: torch.Tensor | None = None):
+        """All pairs with v within `window` (B,) of the row's largest, as `Candidates`; None when there are more than `most` a
+        row. Beside them the largest v (B,), as rounded; None where a pilot found this window hopeless and nothing was looked at.
 
-    def weigh(self, dtype: torch.dtype, cut: float, reach: torch.Tensor, depth: torch.Tensor, plan: Plan, most: float):
+        floor : (B,) what the largest v surely reaches: known, no pair is listed in vain while it is being found
+        """
+        left, limit = self.centred.to(dtype), most * len(self.x)
+        plan = all_tiles(self.data, len(self.x), dtype)
+        if floor is None and self._hopeless(left, plan[0], window):
+            return None, None
+        passes = self._in_parts(left, plan, lambda one: one.screen(window, limit, floor))
+        best = torch.stack([part[0] for part in passes]).amax(0)
+        if any(part[1] is None for part in passes):
+            return None, best
+        row, position, _ = within([entry for part in passes for entry in part[1]], best, window)
+        return ((row, position) if len(row) <= limit else None), best
+
+    def largest(self, dtype: torch.dtype) -> torch.Tensor:
+        """The largest v of each row (B,), as rounded."""
+        passes = self._in_parts(self.centred.to(dtype), all_tiles(self.data, len(self.x), dtype), TilePass.largest)
+        return torch.stack(passes).amax(0)
+
+    def may_be_sparse(self, window: torch.Tensor, share: float) -> bool:
+        """A guess: would most of a few queries have less than `share` of a sample of pairs within `window` of the largest v,
+        if that were of a pattern at the distance sqrt(N t), where a noised training point has its own?"""
+        if len(self.x) < 4 * PILOT_ROWS:  # the pilot that follows would cost as much as what it might save
+            return False
+        some, (start, stop) = slice(0, None, -(-len(self.x) // PILOT_ROWS)), (0, min(PILOT_COLUMNS, self.data.P))
+        v = self.centred[some].to(self.data.dtype) @ self.data.tile(start, stop).T
+        v -= self.data.norms(start, stop, self.data.dtype)
+        own = (self.norm[some].square() - self.data.N * self.t[some]) / 2
+        least = (own - window[some]).to(v.dtype)
+        return bool(((v >= least[:, None]).double().mean(1) < share).double().mean() > 0.5)
+
+    def shares(self, dtype: torch.dtype, window: torch.Tensor, best: torch.Tensor | None = None) -> torch.Tensor:
+        """A pilot: for a few queries, the share of all pairs (of a sample) with v within `window` of the row's largest, which
+        is sought among all patterns unless `best` (B,) tells it."""
+        some, width = slice(0, None, -(-len(self.x) // PILOT_ROWS)), PILOT_WIDTH
+        left, sample, P = self.centred[some].to(dtype), [], self.data.P
+        if best is None:
+            top = TilePass(self, left, [(start, min(start + width, P)) for start in range(0, P, width)]).largest()
+        else:
+            top = best[some]
+        for start in range(0, P, -(-P // PILOT_TILES)):
+            stop = min(P, start + PILOT_COLUMNS // 4)
+            h = self.data.norms(start, stop, dtype)
+            sample.append((left @ self.data.tile(start, stop, dtype).T).to(h.dtype) - h)
+        sample = torch.cat(sample, dim=1)
+        return (sample >= (top - window[some]).to(sample.dtype)[:, None]).double().mean(1)
+
+    def weigh(
+        self,
+        dtype: torch.dtype,
+        cut: float,
+        reach: torch.Tensor,
+        depth: torch.Tensor,
+        most: float,
+        floor: torch.Tensor | None = None,
+    ):
         """Online sums over all tiles, with the pairs to be done again; None when there are more than `most` a row.
 
         Returns (top, S, Q, mean, (row, position)): sums over the others of exp((v - top)/t), its square, and (B, N) of it
-        times the recentred patterns. cut, and reach, depth (B,), in units of v/t: see `profile_kernels.profile_rows`.
+        times the recentred patterns. cut, and reach, depth (B,), in units of v/t: see `profile_kernels.profile_rows`;
+        floor (B,) as in `screen`.
         """
         left, limit = self.centred.to(dtype), most * len(self.x)
+        plan = all_tiles(self.data, len(self.x), dtype)
         if most < math.inf and bool((depth >= reach).any()) and self._hopeless(left, plan[0], reach * self.t):
             return None
-        passes = self._in_parts(left, plan, lambda one: one.weigh(cut, torch.stack([reach, depth]), limit))
-        if passes is None:
+        limits = torch.stack([reach, depth, torch.full_like(reach, -math.inf) if floor is None else floor])
+        passes = self._in_parts(left, plan, lambda one: one.weigh(cut, limits, limit))
+        if any(result is None for result in passes):
             return None
         states = torch.stack([part[0] for part in passes])
         top = states[:, 0].amax(0)
@@ -93,12 +153,11 @@ class Sweep:
         row, position, _ = within([entry for part in passes for entry in part[2]], log_z, reach * self.t)
         return (top, S, Q, mean, (row, position)) if len(row) <= limit else None
 
-    def _in_parts(self, left: torch.Tensor, plan: Plan, run: Callable[[TilePass], tuple | None]) -> list[tuple] | None:
-        """Passes over equal parts of the plan, one a thread; None when any of them gave up."""
+    def _in_parts(self, left: torch.Tensor, plan: Plan, run: Callable[[TilePass], Any]) -> list[Any]:
+        """Results of passes over equal parts of the plan, one a thread."""
         length = -(-len(plan) // thread_count(self.data.device))
         parts = [plan[start : start + length] for start in range(0, len(plan), length)]
-        passes = in_threads(lambda part: run(TilePass(self, left, part)), parts, self.data.device)
-        return None if any(result is None for result in passes) else passes
+        return in_threads(lambda part: run(TilePass(self, left, part)), parts, self.data.device)
 
     def _hopeless(self, left: torch.Tensor, tile: tuple[int, int], window: torch.Tensor) -> bool:
         """A pilot, a few queries against a tile: would this window keep too large a share of the pairs?"""

@@ -1,4 +1,4 @@
-"""Compiled row kernels of one noise level: screening, online softmax, exact pairs, search in clusters.
+"""Compiled row kernels of one noise level: screening, online softmax, search in clusters.
 
 Each is one pass over a tile that is still in the cache. Weights below the cut become exact zeros, so the second product
 never meets a denormal number. The generic torch paths give the same numbers and are tested against these.
@@ -11,10 +11,17 @@ import math
 import numpy as np
 from numba import njit
 
-from validation.vector_math import LANES, SUMS, exp, widen
+from validation.vector_math import LANES, LOG2E, SUMS, exp2, widen
 
-__all__ = ["add_sparse_rows", "pair_displacements", "pair_energies", "screen_rows", "search_clusters", "weigh_rows"]
+__all__ = [
+    "add_sparse_rows",
+    "largest_rows",
+    "screen_rows",
+    "search_clusters",
+    "weigh_rows",
+]
 
+MOST, LEAST, LEAST64 = 115.0, -120.0, -1000.0  # exponents of 2 that stay normal numbers in float32 and in float64
 CALM = 1e8  # sum of squares below which no weight is far above the reference
 TINY = 1e-300
 
@@ -36,6 +43,14 @@ def _load_row(products, h, row, lane):
         row[j] = widen(products[j]) - h[j]
         top = max(top, row[j])
     return top
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def largest_rows(products, h, best):
+    """best = the larger of itself and the largest v = x.xi - |xi|^2/2 of each row of one tile, stored as in `screen_rows`."""
+    row, lane = np.empty(products.shape[1], h.dtype), np.empty(LANES, h.dtype)
+    for i in range(best.shape[0]):
+        best[i] = max(best[i], float(_load_row(products[i], h, row, lane)))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -67,17 +82,18 @@ def screen_rows(products, h, best, window, first, columns, values, counts):
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
 def _weigh_row(products, h, row, reference, rate, least):
-    """products become weights exp((row - reference) rate), row = products - h, zero unless above `least`; sum, squares.
+    """products become weights 2^((row - reference) rate), row = products - h, zero unless above `least`; sum, squares.
 
-    `row` is kept (products no longer hold it). Exponents are clipped at 80, so that the caller sees a huge sum, not NaN.
+    `row` is kept (products no longer hold it). Exponents are clipped, so that the caller sees a huge sum, not NaN.
     """
-    zero, most = h.dtype.type(0), h.dtype.type(80)
+    zero, most = h.dtype.type(0), h.dtype.type(MOST)
+    floor = h.dtype.type(LEAST if h.itemsize == 4 else LEAST64)
     s, r = zero, zero
     for j in range(h.shape[0]):
         value = products[j] - h[j]
         row[j] = value
         shifted = (value - reference) * rate
-        e = exp(min(shifted, most))
+        e = exp2(max(min(shifted, most), floor))
         e = e if shifted > least else zero
         products[j] = e
         s += e
@@ -88,11 +104,11 @@ def _weigh_row(products, h, row, reference, rate, least):
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
 def _reweigh_row(weights, row, reference, rate, least):
     """The same from a row already loaded."""
-    zero = row.dtype.type(0)
+    zero, floor = row.dtype.type(0), row.dtype.type(LEAST if row.itemsize == 4 else LEAST64)
     s, r = zero, zero
     for j in range(row.shape[0]):
         shifted = (row[j] - reference) * rate
-        e = exp(shifted)
+        e = exp2(max(shifted, floor))
         e = e if shifted > least else zero
         weights[j] = e
         s += e
@@ -136,23 +152,25 @@ def _used(weights, s, r, few):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def weigh_rows(products, h, inv_t, state, mean, cut, limits, few, first, columns, values, counts, kept):
+def weigh_rows(products, h, inv_t, state, mean, dense, cut, limits, few, first, columns, values, counts, kept):
     """One tile of the online softmax: products become weights exp((v - top)/t), v = x.xi - |xi|^2/2; see `profile_rows`.
 
     state : (4, B), a reference `top` near the running maximum of v, the sum and sum of squares relative to it, and the sum
-    of what was set aside; mean : (B, N) running sum of weights times patterns, rescaled here when `top` rises (the second
-    product adds to it). limits : (2, B), `reach` and `depth` as in `profile_rows`, equal where nothing is left to sum.
+    of what was set aside; mean, dense : (B, N) running sums of weights times patterns, rescaled here when `top` rises (what
+    follows adds to them; dense may be empty). limits : (3, B), `reach` and `depth` as in `profile_rows`, equal where
+    nothing is left to sum, and what the largest v surely reaches (-inf: unknown), from which `top` begins.
     counts : (B,) entries set aside. kept : (B,), in: nonzero where the last tile had weight, then a row is weighed at once
     and its maximum bounded by the sum of squares; out: weights that are not zero (or T when more than `few`; a row with 0
     is left undefined in `products`). Returns as `screen_rows` does.
     """
     T, n = products.shape[1], 0
     row, lane = np.empty(T, h.dtype), np.empty(LANES, h.dtype)
-    least, zero = h.dtype.type(-cut), h.dtype.type(0)
+    least, zero = h.dtype.type(-cut * LOG2E), h.dtype.type(0)
+    floor = h.dtype.type(LEAST if h.itemsize == 4 else LEAST64)
     top, S, Q, E = state[0], state[1], state[2], state[3]
     for i in range(first, counts.shape[0]):
-        scale, reach, depth = inv_t[i], limits[0, i], limits[1, i]
-        total, rate, weights = S[i] + E[i], h.dtype.type(scale), products[i]
+        scale, reach, depth, least_z = inv_t[i], limits[0, i], limits[1, i], limits[2, i]
+        total, rate, weights = S[i] + E[i], h.dtype.type(scale * LOG2E), products[i]
         if kept[i] > 0 and total > 0.0 and depth < reach:
             s, r = _weigh_row(weights, h, row, h.dtype.type(top[i]), rate, least)
             if r < CALM and (depth < 0.0 or 0.5 * math.log(r + TINY) < math.log(total + s) - depth):
@@ -169,7 +187,7 @@ def weigh_rows(products, h, inv_t, state, mean, cut, limits, few, first, columns
                 weights[j] = row[j] + h[j]
             return n, i
         counts[i] = kept[i] = 0
-        log_z = top[i] + math.log(total) / scale if total > 0.0 else -math.inf
+        log_z = max(top[i] + math.log(total) / scale, least_z) if total > 0.0 else least_z
         if peak < log_z - reach / scale:
             continue
         if peak > top[i]:
@@ -178,22 +196,26 @@ def weigh_rows(products, h, inv_t, state, mean, cut, limits, few, first, columns
             E[i] *= factor
             Q[i] *= factor * factor
             top[i] = peak
-            rescale = h.dtype.type(factor)
-            for k in range(mean.shape[1]):
-                mean[i, k] *= rescale
+            if total > 0.0:
+                rescale = h.dtype.type(factor)
+                for k in range(mean.shape[1]):
+                    mean[i, k] *= rescale
+                for k in range(dense.shape[1]):
+                    dense[i, k] *= rescale
         reference = h.dtype.type(top[i])
         s, r = zero, zero
         log_z = max(log_z, peak)
         if depth < reach:
             s, r = _reweigh_row(weights, row, reference, rate, least)
-            log_z = top[i] + math.log(S[i] + E[i] + s) / scale
+            total = S[i] + E[i] + s
+            log_z = max(top[i] + math.log(total) / scale, least_z) if total > 0.0 else least_z
         if depth >= 0.0 and peak >= log_z - depth / scale:
             limit, before = h.dtype.type(log_z - depth / scale), n
             for j in range(T):
                 if row[j] >= limit:
                     columns[n], values[n] = j, row[j]
                     n += 1
-                    E[i] += exp((row[j] - reference) * rate)
+                    E[i] += exp2(max((row[j] - reference) * rate, floor))
                     weights[j] = zero
             counts[i] = n - before
             if depth < reach:
@@ -205,16 +227,34 @@ def weigh_rows(products, h, inv_t, state, mean, cut, limits, few, first, columns
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def add_sparse_rows(weights, tile, chosen, mean):
-    """mean[i] += weights[i] @ tile for the rows i in `chosen`, over the weights that are not zero."""
-    zero = weights.dtype.type(0)
-    for i in chosen:
-        target = mean[i]
-        for j in range(weights.shape[1]):
-            w = weights[i, j]
-            if w > zero:
-                for n in range(tile.shape[1]):
-                    target[n] += w * tile[j, n]
+def add_sparse_rows(weights, tile, kept, few, mean):
+    """mean[i] += weights[i] @ tile for the rows i with at most `few` weights, over those that are not zero.
+
+    kept : (B,) as in `weigh_rows`. Returns how many rows have more, whose product is left to do; where these are half of the
+    rows or more, B: nothing is added then, all rows are ready for one product, those without weight set to zero.
+    """
+    B, zero = weights.shape[0], weights.dtype.type(0)
+    heavy = 0
+    for i in range(B):
+        heavy += kept[i] > few
+    if 2 * heavy >= B:
+        for i in range(B):
+            if kept[i] == 0:
+                weights[i] = zero
+        return B
+    place = np.empty(weights.shape[1] + 1, np.int64)
+    for i in range(B):
+        if kept[i] == 0 or kept[i] > few:
+            continue
+        target, found = mean[i], 0
+        for j in range(weights.shape[1]):  # no branch that the processor would have to guess
+            place[found] = j
+            found += weights[i, j] > zero
+        for k in range(found):
+            w, pattern = weights[i, place[k]], tile[place[k]]
+            for n in range(target.shape[0]):
+                target[n] += w * pattern[n]
+    return heavy
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
@@ -256,30 +296,3 @@ def search_clusters(patterns, h, x, half, bound, visit, starts, window, most, fi
                     n += 1
         counts[i] = n - before
     return n, counts.shape[0]
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def pair_energies(source, x, other, row, position, energy, cross):
-    """energy = |x_r - xi_p|^2/2, and cross = other_r.(x_r - xi_p) unless `cross` is empty, summed in float64."""
-    for k in range(row.shape[0]):
-        xi, q = source[position[k]], x[row[k]]
-        s = 0.0
-        for n in range(q.shape[0]):
-            d = q[n] - float(xi[n])
-            s += d * d
-        energy[k] = 0.5 * s
-        if cross.shape[0]:
-            w, c = other[row[k]], 0.0
-            for n in range(q.shape[0]):
-                c += w[n] * (q[n] - float(xi[n]))
-            cross[k] = c
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
-def pair_displacements(source, x, row, position, weight, total):
-    """total_r += weight (xi_p - x_r) in float64."""
-    for k in range(row.shape[0]):
-        xi, q, w = source[position[k]], x[row[k]], weight[k]
-        target = total[row[k]]
-        for n in range(q.shape[0]):
-            target[n] += w * (float(xi[n]) - q[n])

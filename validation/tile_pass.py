@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from validation.tile_kernels import add_sparse_rows, screen_rows, weigh_rows
+from validation.tile_kernels import add_sparse_rows, largest_rows, screen_rows, weigh_rows
 
 if TYPE_CHECKING:
     from validation.sweep import Sweep
 
 __all__ = ["TilePass", "within"]
 
-SPARSE = 16  # a row with fewer than 1/16 of its weights in a tile adds them one by one
+SPARSE = 8  # a row with fewer than 1/8 of its weights in a tile adds them one by one
 SLACK = 1 << 20  # entries a list may hold beyond what is wanted in the end
 
 Entries = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # row, position, v
@@ -30,13 +30,21 @@ class TilePass:
         width = max(stop - start for start, stop in plan)
         self.buffer = torch.empty(len(left), width, dtype=left.dtype, device=left.device)
         self.inv_t = 1 / sweep.t
+        self.lists: list[np.ndarray] = []
 
-    def screen(self, window: torch.Tensor, limit: float) -> tuple[torch.Tensor, Entries] | None:
-        """(best v of each row, pairs within `window` (B,) of it or of what was best before); None when far above `limit`."""
+    def screen(
+        self, window: torch.Tensor, limit: float, floor: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Entries | None]:
+        """(best v of each row, pairs within `window` (B,) of it or of what was best before, from `floor` on).
+
+        The pairs are None when they are far more than `limit`; the best is still that of all tiles.
+        """
         best = torch.full((len(self.left),), -math.inf, dtype=torch.float64, device=self.left.device)
+        if floor is not None:
+            best.copy_(floor)
         step = self._screen_compiled if self.sweep.compiled else self._screen_generic
         found, listed = [], 0
-        for start, stop in self.plan:
+        for k, (start, stop) in enumerate(self.plan):
             products, h, _ = self._products(start, stop)
             row, column, value = step(products, h, best, window)
             if row.shape[0]:
@@ -46,8 +54,20 @@ class TilePass:
                 found = [within(found, best, window)]
                 listed = found[0][0].shape[0]
                 if listed > 2 * limit + SLACK / 2:
-                    return None
+                    return self.largest(best, self.plan[k + 1 :]), None
         return best, found
+
+    def largest(self, best: torch.Tensor | None = None, plan: Sequence[tuple[int, int]] | None = None) -> torch.Tensor:
+        """The largest v of each row, and `best`, over some tiles (all of them unless told)."""
+        if best is None:
+            best = torch.full((len(self.left),), -math.inf, dtype=torch.float64, device=self.left.device)
+        for start, stop in self.plan if plan is None else plan:
+            products, h, _ = self._products(start, stop)
+            if self.sweep.compiled:
+                largest_rows(_stored(products), h.numpy(), best.numpy())
+            else:
+                torch.maximum(best, (products.to(h.dtype) - h).amax(1).double(), out=best)
+        return best
 
     def weigh(
         self, cut: float, limits: torch.Tensor, limit: float
@@ -55,11 +75,15 @@ class TilePass:
         """(state (4, B), mean (B, N), pairs set aside) as `tile_kernels.weigh_rows` has them; None when far above `limit`."""
         B, N = self.left.shape
         self.state = torch.zeros(4, B, dtype=torch.float64, device=self.left.device)
-        self.state[0] = -math.inf
+        self.state[0] = limits[2]
         across = self.left.dtype == torch.float64 and 2 * N <= B  # BLAS is a tenth faster with the short side inside
-        self.mean = torch.zeros(*((N, B) if across else (B, N)), dtype=self.left.dtype, device=self.left.device)
-        self.mean = self.mean.T if across else self.mean
+        self.mean = torch.zeros(B, N, dtype=self.left.dtype, device=self.left.device)
+        self.dense = torch.zeros(N, B, dtype=self.left.dtype, device=self.left.device).T if across else self.mean
         self.kept = np.zeros(B, dtype=np.int64)
+        if self.sweep.compiled:  # a call into torch or numpy is not free while its code is out of the cache: few a tile
+            dense = self.dense.numpy() if across else np.empty((0, 0), self.mean.numpy().dtype)
+            self.arrays = self.inv_t.numpy(), self.state.numpy(), self.mean.numpy(), dense
+            limits = limits.numpy()
         step = self._weigh_compiled if self.sweep.compiled else self._weigh_generic
         found, listed = [], 0
         for start, stop in self.plan:
@@ -70,7 +94,7 @@ class TilePass:
                 listed += row.shape[0]
             if listed > 4 * limit + SLACK:
                 return None
-        return self.state, self.mean, found
+        return self.state, self.mean.add_(self.dense) if across else self.mean, found
 
     def _products(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(products (B, T), half norms (T,), patterns (T, N)) of one tile; what is left out at -inf."""
@@ -86,8 +110,7 @@ class TilePass:
         return products, h, tile
 
     def _screen_compiled(self, products, h, best, window):
-        stored = products.view(torch.uint16) if products.dtype == torch.bfloat16 else products
-        return _collect(screen_rows, (stored.numpy(), h.numpy(), best.numpy(), window.numpy()), ())
+        return self._collect(screen_rows, (_stored(products), h.numpy(), best.numpy(), window.numpy()), ())
 
     def _screen_generic(self, products, h, best, window):
         v = products.to(h.dtype) - h
@@ -96,32 +119,21 @@ class TilePass:
         return row, column, v[row, column].double()
 
     def _weigh_compiled(self, products, h, tile, cut, limits):
-        kept, weights, mean = self.kept, products.numpy(), self.mean.numpy()
-        n, few = len(kept), products.shape[1] // SPARSE
-        arrays = weights, h.numpy(), self.inv_t.numpy(), self.state.numpy(), mean, cut, limits.numpy(), few
-        found = _collect(weigh_rows, arrays, (kept,))
-        full = kept > few
-        heavy = np.count_nonzero(full)
-        if heavy == n:
-            self.mean.addmm_(products, tile)
-            return found
-        if 2 * heavy >= n:
-            products.index_fill_(0, torch.from_numpy(np.flatnonzero(kept == 0)), 0)
-            self.mean.addmm_(products, tile)
-            return found
-        if heavy:
-            chosen = torch.from_numpy(np.flatnonzero(full))
+        kept, weights, few = self.kept, products.numpy(), products.shape[1] // SPARSE
+        found = self._collect(weigh_rows, (weights, h.numpy(), *self.arrays, cut, limits, few), (kept,))
+        heavy = add_sparse_rows(weights, tile.numpy(), kept, few, self.arrays[2])
+        if heavy == len(kept):
+            self.dense.addmm_(products, tile)
+        elif heavy:
+            chosen = torch.from_numpy(np.flatnonzero(kept > few))
             self.mean.index_add_(0, chosen, products[chosen] @ tile)
-        light = np.flatnonzero((kept > 0) & ~full)
-        if len(light):
-            add_sparse_rows(weights, tile.numpy(), light, mean)
         return found
 
     def _weigh_generic(self, products, h, tile, cut, limits):
-        (top, S, Q, E), (reach, depth), t = self.state, limits, self.sweep.t
+        (top, S, Q, E), (reach, depth, floor), t = self.state, limits, self.sweep.t
         v = products - h
         peak = v.amax(1).double()
-        log_z = torch.where(S + E > 0, top + t * (S + E).log(), -math.inf)
+        log_z = torch.maximum(torch.where(S + E > 0, top + t * (S + E).log(), -math.inf), floor)
         active = peak >= log_z - reach * t
         new = torch.where(active, torch.maximum(top, peak), top)
         factor = torch.where(new > top, torch.exp((top - new) / t), 1.0)
@@ -129,7 +141,7 @@ class TilePass:
         weight = torch.where((shifted > -cut) & active[:, None], shifted.clamp(max=0).exp_(), 0.0)
         summed = (depth < reach).to(v.dtype)[:, None]
         total = (S + E) * factor + (weight * summed).sum(1).double()
-        log_z = torch.where(total > 0, new + t * total.log(), -math.inf)
+        log_z = torch.maximum(torch.where(total > 0, new + t * total.log(), -math.inf), floor)
         log_z = torch.where(depth < reach, log_z, torch.maximum(log_z, peak))
         limit = torch.where(active & (depth >= 0), log_z - depth * t, math.inf)
         aside = v >= limit.to(v.dtype)[:, None]
@@ -139,8 +151,26 @@ class TilePass:
         weight = torch.where(aside, 0.0, weight * summed)
         S.mul_(factor).add_(weight.sum(1).double())
         Q.mul_(factor.square()).add_(weight.square().sum(1).double())
-        self.mean.mul_(factor.to(v.dtype)[:, None]).addmm_(weight, tile)
+        for sums in [self.mean] if self.dense is self.mean else [self.mean, self.dense]:
+            sums.mul_(factor.to(v.dtype)[:, None])
+        self.dense.addmm_(weight, tile)
         return row, column, v[row, column].double()
+
+    def _collect(self, kernel, arrays, last: tuple) -> tuple[torch.Tensor, ...]:
+        """Run a row kernel, emptying its lists when they are full; (row, column, v) of what it listed."""
+        n = arrays[0].shape[0]
+        if not self.lists:
+            capacity = max(2 * self.buffer.shape[1], 1 << 14)
+            self.lists = [np.empty(capacity, dtype) for dtype in (np.int64, arrays[1].dtype)]
+            self.lists.append(np.empty(n, dtype=np.int64))
+        (place, value, counts), out, first = self.lists, [], 0
+        while first < n:
+            found, resume = kernel(*arrays, first, place, value, counts, *last)
+            if found:
+                row = np.repeat(np.arange(first, resume), counts[first:resume])
+                out.append((row, place[:found].copy(), value[:found].astype(np.float64)))
+            first = resume
+        return tuple(torch.from_numpy(np.concatenate(column)) for column in zip(*out, strict=True)) if out else _NOTHING
 
 
 def within(found, level: torch.Tensor, window: torch.Tensor):
@@ -150,19 +180,9 @@ def within(found, level: torch.Tensor, window: torch.Tensor):
     return row[keep], position[keep], value[keep]
 
 
-def _collect(kernel, arrays, last: tuple) -> tuple[torch.Tensor, ...]:
-    """Run a row kernel, emptying its lists when they are full; (row, column, v) of what it listed."""
-    n, columns = arrays[0].shape
-    capacity, counts = max(2 * columns, 1 << 14), np.empty(n, dtype=np.int64)
-    out, first = [], 0
-    while first < n:
-        place, value = np.empty(capacity, dtype=np.int64), np.empty(capacity, dtype=arrays[1].dtype)
-        found, resume = kernel(*arrays, first, place, value, counts, *last)
-        if found:
-            row = np.repeat(np.arange(first, resume), counts[first:resume])
-            out.append((row, place[:found], value[:found].astype(np.float64)))
-        first = resume
-    return tuple(torch.from_numpy(np.concatenate(column)) for column in zip(*out, strict=True)) if out else _NOTHING
+def _stored(products: torch.Tensor) -> np.ndarray:
+    """The products as numpy holds them: bfloat16 as its bits."""
+    return (products.view(torch.uint16) if products.dtype == torch.bfloat16 else products).numpy()
 
 
 def _nothing(device: torch.device) -> tuple[torch.Tensor, ...]:

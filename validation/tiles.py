@@ -9,20 +9,23 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
 from numerics.domain import DomainError
-from validation.tile_kernels import pair_displacements, pair_energies
+from validation.pair_kernels import pair_displacements, pair_energies
 from validation.vector_math import COMPILED
+from validation.workers import in_threads, thread_count
 
 __all__ = ["DTYPES", "LARGEST", "TrainingSet", "rounding"]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 CENTRE_ROWS = 8192  # rows that fix the centre: any point near the data does, and a memory-mapped file is read once less
 LARGEST = 1e15  # entries whose products stay in float32
+PARALLEL = 1 << 13  # pairs from which they are shared between threads
 ROWS_AT_ONCE = 1 << 22  # entries gathered at once for exact differences (32 MB in float64)
 
 
@@ -134,10 +137,14 @@ class TrainingSet:
         energy = torch.empty(len(row), dtype=torch.float64, device=x.device)
         cross = None if other is None else torch.empty_like(energy)
         if self._rows is not None:
-            empty = np.empty(0)
-            second = empty[None] if other is None else other.numpy()
-            arrays = self._rows, x.numpy(), second, row.numpy(), self.original(position).numpy(), energy.numpy()
-            pair_energies(*arrays, empty if cross is None else cross.numpy())
+            second = np.empty((1, 0)) if other is None else other.numpy()
+            place, out = self.original(position).numpy(), np.empty(0) if cross is None else cross.numpy()
+
+            def settle(part: slice) -> None:
+                arrays = row.numpy()[part], place[part], energy.numpy()[part], out[part]
+                pair_energies(self._rows, x.numpy(), second, *arrays)
+
+            in_threads(settle, _parts(row, self.device), self.device)
             return energy, cross
         step = max(1, ROWS_AT_ONCE // self.N)
         for s in range(0, len(row), step):
@@ -154,8 +161,13 @@ class TrainingSet:
         """(B, N) float64 sums of `weight (xi_p - x_r)` over the pairs of each row; row (n,) sorted, weight (n,) float64."""
         total = torch.zeros_like(x)
         if self._rows is not None:
-            arrays = self._rows, x.numpy(), row.numpy(), self.original(position).numpy(), weight.numpy(), total.numpy()
-            pair_displacements(*arrays)
+            place = self.original(position).numpy()
+
+            def add(part: slice) -> None:
+                arrays = row.numpy()[part], place[part], weight.numpy()[part], total.numpy()
+                pair_displacements(self._rows, x.numpy(), *arrays)
+
+            in_threads(add, _parts(row, self.device), self.device)
             return total
         step = max(1, ROWS_AT_ONCE // self.N)
         for s in range(0, len(row), step):
@@ -176,6 +188,15 @@ class TrainingSet:
             return part.to(device=self.device, dtype=torch.float64, copy=True)
         part = self.source[rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows]
         return torch.from_numpy(np.array(part, dtype=np.float64)).to(self.device)
+
+
+def _parts(row: torch.Tensor, device: torch.device) -> list[slice]:
+    """Pairs as parts, one a thread when there are many; where `row` is sorted, none of its rows is in two of them."""
+    n, threads = len(row), thread_count(device)
+    if n < PARALLEL:
+        return [slice(0, n)]
+    inner = torch.searchsorted(row, row[[n * k // threads for k in range(1, threads)]]).tolist()
+    return [slice(*ends) for ends in pairwise(sorted({0, *inner, n}))]
 
 
 def check_matrix(name: str, X: Any) -> np.ndarray | torch.Tensor:

@@ -12,9 +12,10 @@ import numpy as np
 from numba import config, types
 from numba.extending import intrinsic, overload
 
-__all__ = ["COMPILED", "LANES", "SUMS", "exp", "widen"]
+__all__ = ["COMPILED", "LANES", "LOG2E", "SUMS", "exp", "exp2", "widen"]
 
 COMPILED = not config.DISABLE_JIT
+LOG2E = math.log2(math.e)
 LANES = 128  # running maxima kept side by side: LLVM does not vectorise that reduction
 SUMS = {"reassoc", "contract", "nsz", "nnan"}  # what lets a sum vectorise; infinities stay legal, NaN never enters
 
@@ -81,6 +82,59 @@ def _exp_overload(x):
             p += ((c10 + c11 * r) + (c12 + c13 * r) * r2) * (r4 * r4)
             y = p * r2 + r + 1.0
             return y * _float_of_bits(integer((_bits_of_float(z) << shift) + bias))
+
+        return exp64
+    return None
+
+
+def exp2(x):
+    """2^x in compiled loops, for |x| <= 120 (float32) or 1000 (float64); the caller clips: cheaper than `exp` by a third."""
+    return np.exp2(x)
+
+
+# minimax polynomials of 2^f on |f| <= 1/2 (mpmath.chebyfit), to 2e-9 and 2e-16
+M32 = 12582912.0
+E32 = 1.0, 0.6931472067028326, 0.24022650922288757, 0.05550327226670302, 0.009618056678524637, 0.0013400428177615838
+E32 = tuple(np.float32(v) for v in (*E32, 0.0001546144469856913, M32))
+M64 = 6755399441055744.0
+E64 = 1.0, 0.69314718055995, 0.24022650695910097, 0.05550410866444772, 0.009618129107606888, 0.0013333558230164974
+E64 = (
+    *E64,
+    0.0001540353044173605,
+    1.5252657260200837e-05,
+    1.321544258792169e-06,
+    1.0208690299958306e-07,
+    7.072585949269223e-09,
+)
+
+
+@overload(exp2, jit_options={"fastmath": {"contract"}})
+def _exp2_overload(x):
+    """x = n + f by the magic-number rounding, a polynomial in f, and n added to its exponent's bits. No reassociation."""
+    if x == types.float32:
+        c0, c1, c2, c3, c4, c5, c6, magic = E32
+        integer, shift = np.int32, 23
+
+        def exp32(x):
+            z = x + magic
+            f = x - (z - magic)
+            f2 = f * f
+            y = (c0 + c1 * f) + ((c2 + c3 * f) + ((c4 + c5 * f) + c6 * f2) * f2) * f2
+            return _float_of_bits(integer(_bits_of_float(y) + (_bits_of_float(z) << shift)))
+
+        return exp32
+    if x == types.float64:
+        c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 = E64
+        magic, integer, shift = M64, np.int64, 52
+
+        def exp64(x):
+            z = x + magic
+            f = x - (z - magic)
+            f2 = f * f
+            f4 = f2 * f2
+            y = (c0 + c1 * f) + (c2 + c3 * f) * f2 + ((c4 + c5 * f) + (c6 + c7 * f) * f2) * f4
+            y += ((c8 + c9 * f) + c10 * f2) * (f4 * f4)
+            return _float_of_bits(integer(_bits_of_float(y) + (_bits_of_float(z) << shift)))
 
         return exp64
     return None

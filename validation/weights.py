@@ -16,7 +16,7 @@ import torch
 
 from validation.pruning import Clusters
 from validation.sharded import Shards
-from validation.sweep import Candidates, Plan, Sweep, all_tiles
+from validation.sweep import Candidates, Sweep
 from validation.tiles import TrainingSet
 from validation.workers import alone, block_size, in_threads
 
@@ -26,6 +26,11 @@ NEGLECT = {torch.float32: 1e-7, torch.float64: 1e-14}  # weight left out by cuts
 TOLERANCE = {torch.float32: 3e-6, torch.float64: 1e-13}  # error of a weight that may stay unsettled
 TYPICAL = 8.0  # rounding errors are this much below their bound, or further
 SHARE = 4e-3  # candidates a query, over P, that are settled before the next method is cheaper
+# the same where the largest is known beforehand, so that none is listed in vain
+KNOWN_SHARE = {torch.float32: 0.01, torch.float64: 0.03}
+HEAVY = 1 / 16  # of the pairs: a query with more of them within reach needs the second product
+# share of such queries up to which the largest is found beforehand for sums too; float32 sums are too cheap for that
+WORTHWHILE = {torch.float32: 0.0, torch.float64: 0.5}
 FEW = 64  # and never less than this many
 
 
@@ -150,16 +155,12 @@ def _nearest_pattern(data: TrainingSet, shards: Shards, x, exclude, clusters: Cl
 
 
 def _candidates(sweep: Sweep) -> Candidates:
-    plan, most = all_tiles(sweep.data, len(sweep.x)), max(FEW, SHARE * sweep.data.P)
-    for dtype in _screens(sweep.data):
-        found = sweep.screen(dtype, 2 * sweep.error(dtype), plan, most)
+    most = max(FEW, SHARE * sweep.data.P)
+    for dtype in [*_screens(sweep.data), *([torch.float32] if sweep.data.dtype == torch.float32 else [])]:
+        found, _ = sweep.screen(dtype, 2 * sweep.error(dtype), most)
         if found is not None:
             return found
-    if sweep.data.dtype == torch.float32:
-        found = sweep.screen(torch.float32, 2 * sweep.error(torch.float32), plan, most)
-        if found is not None:
-            return found
-    return sweep.screen(torch.float64, 2 * sweep.error(torch.float64), plan, math.inf)
+    return sweep.screen(torch.float64, 2 * sweep.error(torch.float64), math.inf)[0]
 
 
 def _block(data: TrainingSet, x: torch.Tensor, t: torch.Tensor, cut: float, clusters: Clusters | None):
@@ -167,25 +168,38 @@ def _block(data: TrainingSet, x: torch.Tensor, t: torch.Tensor, cut: float, clus
     sweep = Sweep(data, x, t)
     pruned = None if clusters is None else clusters.visit(sweep, cut * t, max(FEW, SHARE * data.P))
     if pruned is None:
-        return _ladder(sweep, all_tiles(data, len(x)), cut), 1.0, 0.0
+        return _ladder(sweep, cut), 1.0, 0.0
     candidates, bound, share = pruned
     part = _settled(sweep, candidates, cut, "clusters")
     return part, share, clusters.left_out(bound, t, part.top + part.S.log())
 
 
-def _ladder(sweep: Sweep, plan: Plan, cut: float) -> _Part:
+def _ladder(sweep: Sweep, cut: float) -> _Part:
     """The first method that does not meet too many candidates."""
-    data, t = sweep.data, sweep.t
-    most = max(FEW, SHARE * data.P)
+    data, floor, wide = sweep.data, None, math.inf
+    most, known = max(FEW, SHARE * data.P), KNOWN_SHARE[data.dtype]
+    sparse = HEAVY if WORTHWHILE[data.dtype] else known
     for dtype in _screens(data):
-        candidates = sweep.screen(dtype, cut * t + 2 * sweep.error(dtype), plan, most)
+        error = sweep.error(dtype)
+        window = cut * sweep.t + 2 * error
+        if float((window / wide).median()) > 0.7:  # it would meet what the coarser products met
+            continue
+        candidates, best = sweep.screen(dtype, window, most)
+        if candidates is None and dtype == torch.bfloat16 and not data.streamed and sweep.may_be_sparse(window, sparse):
+            shares = sweep.shares(dtype, window, best)
+            few = float(shares.mean()) < known / 2
+            if best is None and (few or float((shares > HEAVY).double().mean()) < WORTHWHILE[data.dtype]):
+                best = sweep.largest(dtype)
+            if best is not None:
+                floor, wide = best - error, window
+                candidates = sweep.screen(dtype, window, known * data.P, floor)[0] if few else None
         if candidates is not None:
             return _settled(sweep, candidates, cut, str(dtype).removeprefix("torch.") + " screen")
     if data.dtype == torch.float32:
-        part = _summed(sweep, torch.float32, cut, plan, most)
+        part = _summed(sweep, torch.float32, cut, most, floor)
         if part is not None:
             return part
-    return _summed(sweep, torch.float64, cut, plan, math.inf)
+    return _summed(sweep, torch.float64, cut, math.inf, floor)
 
 
 def _screens(data: TrainingSet) -> list[torch.dtype]:
@@ -219,7 +233,7 @@ def _settle(sweep: Sweep, candidates: Candidates, floor: torch.Tensor | None, cu
     return top, S, Q, sweep.data.displacements(sweep.x, row, position, weight), (row, position, exponent)
 
 
-def _summed(sweep: Sweep, dtype: torch.dtype, cut: float, plan: Plan, most: float) -> _Part | None:
+def _summed(sweep: Sweep, dtype: torch.dtype, cut: float, most: float, floor: torch.Tensor | None) -> _Part | None:
     """Online sums of products, with the pairs whose rounding would show settled by differences."""
     error, tolerance = sweep.error(dtype) / sweep.t, TOLERANCE[sweep.data.dtype]
     reach = cut + 2 * error
@@ -227,7 +241,7 @@ def _summed(sweep: Sweep, dtype: torch.dtype, cut: float, plan: Plan, most: floa
     depth = torch.minimum((typical / tolerance).log() + 2 * error, reach)
     depth = torch.where(error > 0.1, reach, depth)
     depth = torch.where(typical > tolerance, depth, -1.0)
-    found = sweep.weigh(dtype, cut, reach, depth, plan, most)
+    found = sweep.weigh(dtype, cut, reach, depth, most, floor)
     if found is None:
         return None
     top, S, Q, mean, candidates = found

@@ -108,6 +108,7 @@ def spectrum(
 
     The spectrum of the empirical score's Jacobian over a grid of noise, at noised training points, fresh points and the
     centre, beside the Gaussian (for synthetic data: exact) score and the empirical score of half of the points.
+    Interrupted, the same command goes on where it was.
     """
     from validation.spectrum_command import run
     from validation.spectrum_figure import reading, tables

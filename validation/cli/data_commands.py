@@ -166,7 +166,7 @@ def train(
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
-    """Train score networks by denoising score matching; under torchrun, on several devices."""
+    """Train score networks by denoising score matching; under torchrun or accelerate launch, on several devices."""
     from contextlib import ExitStack
 
     from validation.training import NoiseLevels, TrainingConfig

@@ -17,7 +17,7 @@ from validation.cli.terminal import app, console, given, made_folder, notes, num
 def audit(
     data: Annotated[
         Path | None,
-        typer.Argument(help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: scikit-learn's digits."),
+        typer.Argument(help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: digits, scikit-learn's."),
     ] = None,
     sigma: Annotated[
         str | None, typer.Option(help="Noise levels for the table of sizes, data units; default: around collapse.")
@@ -84,7 +84,7 @@ def _audit_model(model: Path, data: Path | None, out: Path | None, probes: int, 
     "`geomem spectrum --subspaces 5:1.0,5:0.09,20:0.0001 -P 1000 --out subspaces.png`"
 )
 def spectrum(
-    data: Annotated[Path | None, typer.Argument(help="As for `geomem audit`; default: scikit-learn's digits.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="As for `geomem audit`; default: digits, scikit-learn's.")] = None,
     subspaces: Annotated[
         str | None, typer.Option(help="Synthetic data instead: dimension:variance pairs, separated by commas.")
     ] = None,

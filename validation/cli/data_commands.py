@@ -17,7 +17,9 @@ from validation.cli.terminal import app, console, given, made_folder, notes, num
 def audit(
     data: Annotated[
         Path | None,
-        typer.Argument(help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: digits, scikit-learn's."),
+        typer.Argument(
+            help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: digits, scikit-learn's."
+        ),
     ] = None,
     sigma: Annotated[
         str | None, typer.Option(help="Noise levels for the table of sizes, data units; default: around collapse.")

@@ -48,6 +48,19 @@ def test_autograd_of_the_exact_score_is_its_jacobian():
     assert torch.allclose(AutogradScore(exact.score).jacobian(x, 0.3), exact.jacobian(x, 0.3), rtol=1e-12, atol=1e-12)
 
 
+def test_attention_is_differentiated_and_its_fast_paths_are_left_as_they_were():
+    """Torch's fused attention, and its fused layer in evaluation mode, have no forward mode."""
+    layer = torch.nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).double().eval().requires_grad_(False)
+    face = AutogradScore(lambda x, t: layer(x.reshape(-1, 3, 4)).reshape(x.shape))
+    x, step = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(2, 12), 1e-6
+    J = face.jacobian(x, 1.0)
+    for i in range(12):
+        e = step * torch.eye(12, dtype=torch.float64)[i]
+        difference = (face.score(x + e, 1.0) - face.score(x - e, 1.0)) / (2 * step)
+        torch.testing.assert_close(difference, J[:, :, i], rtol=1e-6, atol=1e-6)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 @pytest.mark.parametrize("t", [1.0, 0.05, 1e-3])
 def test_autograd_of_the_empirical_score_is_the_posterior_covariance(t):
     X, x = points(1, 40), points(2)

@@ -21,12 +21,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from numerics.domain import DomainError, finite, integer
 from validation.duplicates import first_equal_row
 from validation.neighbours import nearest_neighbours
 
-__all__ = ["ESTIMATORS", "DataDimension", "available", "data_dimension", "dimension_variables"]
+__all__ = ["ESTIMATORS", "DataDimension", "as_columns", "available", "data_dimension", "dimension_variables"]
 
 ESTIMATORS = ("two-nn", "mle", "local-pca")
 _NEIGHBOURS: Mapping[str, int] = MappingProxyType({"two-nn": 2, "mle": 20, "local-pca": 50, "danco": 10})
@@ -155,6 +156,18 @@ def dimension_variables(found: DataDimension) -> dict[str, Any]:
     for name in ("points", "copies"):
         variables[f"data_dimension_{name}"] = ((), getattr(found, name), {"units": "points"})
     return variables | {"estimator": ("estimator", list(found.estimator))}
+
+
+def as_columns(data: xr.Dataset) -> xr.Dataset:
+    """The same with one number an estimator, `data_dimension_<estimator>` and its error, for a table; the rest is left out."""
+    kept = {name: data[name] for name in ("data_dimension", "data_dimension_error") if name in data}
+    columns = {
+        name.replace("dimension", f"dimension_{estimator}"): values.sel(estimator=estimator, drop=True)
+        for estimator in data.get("estimator", xr.DataArray([])).values
+        for name, values in kept.items()
+    }
+    rest = data.drop_dims("estimator") if "estimator" in data.dims else data
+    return rest.drop_vars([name for name in rest.data_vars if name.startswith("data_dimension")]).assign(columns)
 
 
 # --- the estimators ---------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from numerics.domain import DomainError, integer, positive
 from numerics.rows import Rows, mark
 from numerics.store import provenance, save_dataset, versions, writable
 from theory import Spectrum, collapse_time, condensation_time
+from validation.data_dimension import as_columns, available, data_dimension, dimension_variables
 from validation.empirical_score import EmpiricalScore
 from validation.latent_dimension import inflection_dimension, largest_gap_dimension
 from validation.score_functions import Empirical, GaussianScore, ScoreFunction
@@ -195,6 +196,14 @@ def _labelled(subject, t, scores, found, probes, seed) -> xr.Dataset:
     return data
 
 
+def _with_dimension(result: xr.Dataset, subject: Subject, seed: int, device: str) -> xr.Dataset:
+    """The dimension of the training points themselves beside the readings of their score's spectrum."""
+    if not available():
+        return result.assign_attrs(data_dimension="not measured: scikit-dimension is not installed")
+    found = data_dimension(subject.X.cpu().numpy(), seed=seed, device=device)
+    return result.assign(dimension_variables(found)).assign_attrs(data_dimension=found.report())
+
+
 def _error(values: np.ndarray, *, exact: bool) -> np.ndarray:
     if exact:
         return np.zeros(values.shape[1:])
@@ -222,6 +231,8 @@ def run(
     **options: Any,
 ) -> list[tuple[xr.Dataset, list[Path]]]:
     """Measure, write figure (`out`), .nc and .csv (all but single eigenvalues) beside it; one result a network with `model`.
+
+    Beside the spectra stands the dimension of the training points themselves (`validation.data_dimension`).
 
     What is measured is kept in `<out>.partial/`, its name ending in .nc, until every file is written: the same call after
     a kill goes on from there and ends with the same numbers.
@@ -274,11 +285,12 @@ def run(
             if progress:
                 progress(before * total + done, total * len(subjects))
 
-        result = spectrum(subject, t, **common, progress=told, rows=rows)
+        result = _with_dimension(spectrum(subject, t, **common, progress=told, rows=rows), subject, seed, device)
         save(figure(result), path)
         numbers = save_dataset(result, path.with_suffix(".nc"))
         single = [name for name in result.data_vars if {"direction", "group"} & set(result[name].dims)]
-        summary = save_dataset(result.drop_vars(single).drop_dims(["direction", "group"]), path.with_suffix(".csv"))
+        short = as_columns(result.drop_vars(single).drop_dims(["direction", "group"]))
+        summary = save_dataset(short, path.with_suffix(".csv"))
         results.append((result, [path, numbers, summary]))
     for rows in stores:
         rows.clear()

@@ -25,9 +25,10 @@ from theory import Spectrum, collapse_time, condensation_time
 from validation.data_dimension import as_columns, available, data_dimension, dimension_variables
 from validation.empirical_score import EmpiricalScore
 from validation.latent_dimension import inflection_dimension, largest_gap_dimension
+from validation.networks.diffusers_unet import is_pipeline
 from validation.score_functions import Empirical, GaussianScore, ScoreFunction
 from validation.spectra import jacobian_spectrum
-from validation.spectrum_subjects import Subject, from_data, from_model, from_subspaces, noise_levels
+from validation.spectrum_subjects import Subject, from_data, from_model, from_pipeline, from_subspaces, noise_levels
 
 __all__ = ["PLACES", "identity", "run", "spectrum"]
 
@@ -232,6 +233,8 @@ def run(
 ) -> list[tuple[xr.Dataset, list[Path]]]:
     """Measure, write figure (`out`), .nc and .csv (all but single eigenvalues) beside it; one result a network with `model`.
 
+    model : a checkpoint of `geomem train`, which knows its data, or the folder of a diffusers pipeline, to go with `data`
+
     Beside the spectra stands the dimension of the training points themselves (`validation.data_dimension`).
 
     What is measured is kept in `<out>.partial/`, its name ending in .nc, until every file is written: the same call after
@@ -247,13 +250,15 @@ def run(
 
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise DomainError("--out", str(out), "a file name that ends in .png, .pdf or .svg")
-    given = [
-        name for name, value in (("DATA", data), ("--subspaces", subspaces), ("--model", model)) if value is not None
-    ]
+    pipeline = model is not None and is_pipeline(model)  # which, unlike a checkpoint, does not know its data
+    sources = {"DATA": data, "--subspaces": subspaces, "--model": None if pipeline else model}
+    given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
         raise DomainError(given[1], str(subspaces if given[1] == "--subspaces" else model), f"left out with {given[0]}")
     if P is not None and subspaces is None:
         raise DomainError("-P", P, "left out without --subspaces", "Use --limit to take fewer samples of a data set")
+    if pipeline and subspaces is not None:
+        raise DomainError("--subspaces", subspaces, "left out with the pipeline of --model")
     if options and given[-1:] in (["--subspaces"], ["--model"]):
         name = next(iter(options))
         raise DomainError("--" + name.replace("_", "-"), options[name], f"left out with {given[-1]}")
@@ -265,7 +270,9 @@ def run(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise DomainError("--device", device, "a torch device that is present here") from error
-    if model is not None:
+    if pipeline:
+        subjects = [from_pipeline(model, data, device=device, seed=seed, **options)]
+    elif model is not None:
         subjects = list(from_model(model, device=device))
     elif subspaces is not None:
         subjects = [from_subspaces(subspaces, 1000 if P is None else P, seed=seed)]

@@ -132,8 +132,8 @@ def audit_pipeline(
 ) -> tuple[int, xr.Dataset]:
     """A diffusers pipeline as `audit_model` has it, on data that are given: those it was trained on.
 
-    The population is that of the Gaussian with their covariance, where there are enough of them to know it. Points kept back are fresh to the empirical score, and to the
-    network only if its trainer kept them back too.
+    The population is that of the Gaussian with their covariance, where there are enough of them to know it. Points kept back
+    are fresh to the empirical score, and to the network only if its trainer kept them back too.
 
     Raises
     ------

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
@@ -149,8 +150,9 @@ def dimension_variables(found: DataDimension) -> dict[str, Any]:
     """`data_dimension`, its `_error`, `_half` and `_radius` over `estimator`, for an `xarray.Dataset`."""
     parts = {"": found.value, "_error": found.error, "_half": found.half, "_radius": found.radius}
     units = {"_radius": "data units"}
+    made_by = {"estimated_by": f"scikit-dimension {version('scikit-dimension')}"}  # which only this needs
     variables: dict[str, Any] = {
-        f"data_dimension{end}": ("estimator", values, {"units": units.get(end, "directions")})
+        f"data_dimension{end}": ("estimator", values, {"units": units.get(end, "directions"), **made_by})
         for end, values in parts.items()
     }
     for name in ("points", "copies"):

@@ -207,34 +207,32 @@ def test_alone_leaves_the_number_of_threads_as_it_was():
     assert torch.get_num_threads() == 3
 
 
-def test_numpys_blas_has_one_thread_until_the_last_user_has_left():
-    libraries = workers._libraries()
+def test_numpys_blas_has_one_thread_inside_and_its_own_number_afterwards():
+    libraries, device = workers._libraries(), torch.device("cpu")
     if not libraries.lib_controllers:
         pytest.skip("a BLAS that does not tell its threads")
+    inside, leave = threading.Event(), threading.Event()
 
     def count():
         return {library.get_num_threads() for library in libraries.lib_controllers}
 
-    device, inside, leave = torch.device("cpu"), threading.Event(), threading.Event()
-
-    def another():
+    def overlapping():
         with workers.alone(device):
             inside.set()
-            leave.wait(10)
-            return count()
+            assert leave.wait(10)
 
     with libraries.limit(limits=2), ThreadPoolExecutor(1) as pool:
-        before = count()
-        with workers.alone(device):
-            later = pool.submit(another)
+        with workers.alone(device), workers.alone(device):
+            assert count() == {1}
+            later = pool.submit(overlapping)
             assert inside.wait(10)
-        assert count() == {1}  # the other is still at work
+        assert count() == {2}
         leave.set()
-        assert later.result() == {1}
-        assert count() == before
+        later.result()
+        assert count() == {2}  # whoever leaves last found one thread, and does not set that for good
         torch.set_num_threads(2)
         assert workers.in_threads(lambda _: count(), range(2), device) == [{1}] * 2
-        assert count() == before
+        assert count() == {2}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

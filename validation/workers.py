@@ -23,7 +23,7 @@ __all__ = ["alone", "block_size", "in_threads", "thread_count"]
 
 QUERIES = 256  # queries of a block: enough for the products' full speed
 
-_place = threading.local()
+_place, _setting = threading.local(), threading.Lock()
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -38,7 +38,7 @@ def thread_count(device: torch.device) -> int:
 def alone(device: torch.device) -> Iterator[None]:
     """torch and numpy run this thread's own work on this thread, while `in_threads` still has as many parts as before."""
     threads = thread_count(device)
-    with _blas:
+    with _one_blas_thread():
         if threads == 1 or getattr(_place, "threads", 0):
             yield
             return
@@ -64,30 +64,22 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], device
     threads = thread_count(device)
     if not 1 < threads <= len(items):
         return [function(item) for item in items]
-    with _blas:
+    with _one_blas_thread():
         return list(_pool(threads).map(function, items))
 
 
-class _OneThread:
-    """numpy's BLAS has one thread from the first `with` to the last: its number is the process's, torch's that of a thread."""
-
-    def __init__(self) -> None:
-        self.lock, self.users = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        with self.lock:
-            self.users += 1
-            if self.users == 1:
-                self.before = _libraries().limit(limits=1)
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.users -= 1
-            if not self.users:
-                self.before.restore_original_limits()
-
-
-_blas = _OneThread()
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """numpy's BLAS has one thread, a number of the whole process: the first to ask sets it and sets it back; who asks
+    meanwhile, from within or from another thread, computes with what it finds, at worst slower."""
+    if not _setting.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _libraries().limit(limits=1):
+            yield
+    finally:
+        _setting.release()
 
 
 @lru_cache(maxsize=1)

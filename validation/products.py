@@ -1,7 +1,7 @@
 """Matrix products of queries and tiles, by the faster of the two BLAS at hand.
 
 numpy's (OpenBLAS in its wheels) multiplies few queries by a long float64 tile up to a third faster than torch's (MKL) on the
-processors measured; in float32 they are alike, and lower precisions, like other devices, only torch has.
+processor measured; in float32 they are alike, and lower precisions, like other devices, only torch has.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def expected_log_partition(
             if x is None:
                 if draw.group not in lam:
                     lam[draw.group] = typical_lambda(draw.spectrum, t_now, noisy, setup.log_P)
-                control = linear_control(draw.spectrum, t_now, noisy, lam[draw.group], law.p)
+                control = linear_control(draw.spectrum, t_now, noisy, lam[draw.group], law.one.p)
             fresh.append(offset + value - control)
             excess.append(beside)
             q.append(max(e1, e2))

@@ -121,7 +121,7 @@ def _cross_entropies(setup, t):
         value, e = law.expected_log()
         if draw.group not in lam:
             lam[draw.group] = typical_lambda(draw.spectrum, t, False, setup.log_P)
-        value -= linear_control(draw.spectrum, t, False, lam[draw.group], law.p)
+        value -= linear_control(draw.spectrum, t, False, lam[draw.group], law.one.p)
         N = draw.spectrum.N
         values.append((setup.log_P - value) / N + 0.5 * math.log(2 * math.pi * t))
         worst = max(worst, e / N)

@@ -6,9 +6,21 @@ from types import SimpleNamespace
 
 import matplotlib
 import pytest
+import torch
+from stand_in_cuda import stand_in_cuda
 
 matplotlib.use("Agg")
 os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
+
+
+@pytest.fixture
+def cuda():
+    """The name of a cuda device: a real one where there is one, else the stand-in."""
+    if torch.cuda.is_available():
+        yield "cuda"
+    else:
+        with stand_in_cuda() as name:
+            yield name
 
 
 @pytest.fixture

@@ -37,6 +37,15 @@ def same(X, expected):
 # --- NumPy files ---------------------------------------------------------------------------------------------------
 
 
+def test_digits_by_name(tmp_path, monkeypatch):
+    assert load("digits", limit=5).X.tolist() == load(limit=5).X.tolist()
+    monkeypatch.chdir(tmp_path)
+    np.save("digits.npy", np.eye(4))
+    (tmp_path / "digits.npy").rename("digits")
+    with pytest.raises(DataError):  # a file of that name goes first, and this one is of no known kind
+        load("digits")
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_float_npy_stays_memory_mapped_and_as_it_is(tmp_path, dtype):
     stored = FLOATS.astype(dtype)

@@ -153,13 +153,9 @@ def test_neighbour_arguments_outside_their_domain():
         nearest_neighbours(np.eye(3), queries=np.full((1, 3), np.nan))
 
 
-@pytest.mark.gpu
-def test_the_accelerator_agrees():
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no accelerator here")
+def test_the_accelerator_agrees(cuda):
     X = np.random.default_rng(12).standard_normal((5000, 300)).astype(np.float32)
-    one, two = nearest_neighbours(X, 5), nearest_neighbours(X, 5, device="cuda")
+    one, two = nearest_neighbours(X, 5), nearest_neighbours(X, 5, device=cuda)
     np.testing.assert_array_equal(one.index, two.index)
     np.testing.assert_array_equal(one.squared_distance, two.squared_distance)
 

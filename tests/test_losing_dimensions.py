@@ -41,6 +41,7 @@ def test_headline_writes_everything(headline):
     assert {
         "losing_dimensions.csv",
         "losing_dimensions_times.csv",
+        "losing_dimensions_dimension.csv",
         "losing_dimensions.nc",
         "losing_dimensions.png",
     } <= names
@@ -60,6 +61,17 @@ def test_headline_values_are_those_of_the_exact_score_at_large_t(headline):
     expected = t / (t + np.array(SMALL.variances))
     # relative fluctuation of a sample variance of 1000 points: 5 % at one sigma, of 1 - value = 0.09
     assert data["value"].sel(kind="fresh").values == pytest.approx(expected, abs=0.02)
+
+
+def test_dimension_of_the_data_stands_beside_the_scores(headline):
+    """Neighbours find the manifold's four directions (three with the norm fixed, and what its noise adds) at either P."""
+    data = headline[0].curves.sel(estimator="local-pca").isel(case=0)
+    assert data["data_dimension"].sel(normalised=False).values == pytest.approx([4, 4], abs=0.2)
+    assert (data["data_dimension"].sel(normalised=True).values < 4.2).all()
+    table = np.genfromtxt(
+        headline[1] / "losing_dimensions_dimension.csv", delimiter=",", names=True, dtype=None, encoding=None
+    )
+    assert len(table) == 2 * 2 * 3  # norms, sizes, estimators
 
 
 def test_exact_participation_agrees_and_the_heuristic_does_not(headline):

@@ -260,12 +260,9 @@ def test_bad_grids(build):
         build()
 
 
-@pytest.mark.gpu
-def test_accelerator_agrees():
-    if not torch.cuda.is_available():
-        pytest.skip("no accelerator")
+def test_accelerator_agrees(cuda):
     here = simulate(LINEAR, 20, 60, grids=GRIDS, replicas=256, seed=8)
-    there = simulate(LINEAR, 20, 60, grids=GRIDS, replicas=256, seed=8, device="cuda")
+    there = simulate(LINEAR, 20, 60, grids=GRIDS, replicas=256, seed=8, device=cuda)
     for name, values in here.arrays.items():
         error = there.arrays[name].std(axis=0, ddof=1) / 16
         assert np.abs(z_score(values, there.arrays[name].mean(axis=0), error)).max() < 4.5

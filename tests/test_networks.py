@@ -1,14 +1,12 @@
 """Networks and adapters: preconditioning identities, no cancellation, members alone and stacked, every convention."""
 
 import math
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from numerics.domain import DomainError
-from validation.networks import Denoiser, DiffusersScore, ModelScore, NetworkScore, ResidualMLP, Scale, SideBySide, UNet
+from validation.networks import Denoiser, ModelScore, NetworkScore, ResidualMLP, Scale, SideBySide, UNet
 from validation.networks.build import build
 from validation.networks.preconditioning import coefficients
 from validation.score_functions import GaussianScore, ScoreFunction
@@ -173,49 +171,6 @@ def test_units_and_centre_of_a_model():
     torch.testing.assert_close(face.score(x, 0.7), GaussianScore([9 * r for r in R]).score(x - 2, 0.7))
 
 
-class StandInUNet(torch.nn.Module):
-    """The interface of a diffusers UNet2DModel, with the exact answer for Gaussian pixels of variance `r` inside."""
-
-    def __init__(self, bars, kind, r, form):
-        super().__init__()
-        self.log_bars, self.kind, self.r, self.form = torch.log(bars), kind, r, form
-        self.config = SimpleNamespace(in_channels=1, sample_size=2)
-        self.dummy = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
-
-    def forward(self, sample, timestep):
-        i = torch.as_tensor(timestep, dtype=torch.float64).expand(len(sample))
-        log_t = torch.log(torch.expm1(-self.log_bars))
-        low = i.floor().long().clamp(max=len(log_t) - 2)
-        t = torch.exp(log_t[low] + (i - low) * (log_t[low + 1] - log_t[low]))[:, None, None, None]
-        a, b = (1 / (1 + t)).sqrt(), (t / (1 + t)).sqrt()
-        v = a**2 * self.r + b**2
-        xi, w = a * self.r / v * sample, b / v * sample
-        out = {"epsilon": w, "sample": xi, "v_prediction": a * w - b * xi}[self.kind]
-        return {"object": SimpleNamespace(sample=out), "tuple": (out,), "tensor": out}[self.form]
-
-
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-@pytest.mark.parametrize("form", ["object", "tuple", "tensor"])
-def test_diffusers_unet_and_scheduler(kind, form):
-    bars = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
-    scheduler = SimpleNamespace(alphas_cumprod=bars, config={"prediction_type": kind})
-    unet = StandInUNet(bars, kind, 0.25, form)
-    face = DiffusersScore(unet, scheduler)
-    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for t in (face.t_range[0], 0.01, 1.7, face.t_range[1]):
-        torch.testing.assert_close(face.score(x, t), -x / (t + 0.25), rtol=1e-6, atol=1e-6)
-    t = float((1 - bars[300]) / bars[300])
-    rounded = DiffusersScore(unet, scheduler, timestep="nearest")
-    torch.testing.assert_close(rounded.score(x, t), -x / (t + 0.25), rtol=1e-6, atol=1e-6)
-    with pytest.raises(DomainError, match="timesteps"):
-        face.score(x, 1e-6)
-
-
-def test_diffusers_is_asked_for_only_when_needed():
-    with pytest.raises(DomainError, match="pip install diffusers"):
-        DiffusersScore.from_pretrained("somewhere")
-
-
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
@@ -240,15 +195,6 @@ def test_diffusers_is_asked_for_only_when_needed():
         (lambda: ModelScore(lambda y, c: y[:1], predicts="x0").score(torch.zeros(2, 3), 1.0), "model"),
         (lambda: ModelScore(None, predicts="x0"), "model"),
         (lambda: NetworkScore(torch.nn.Linear(2, 2)), "ModelScore"),
-        (lambda: DiffusersScore(None, SimpleNamespace(config={"prediction_type": "flow"})), "prediction_type"),
-        (lambda: DiffusersScore(None, SimpleNamespace(config={"prediction_type": "sample"})), "alphas_cumprod"),
-        (
-            lambda: DiffusersScore(
-                lambda y, c: y,
-                SimpleNamespace(config={"prediction_type": "sample"}, alphas_cumprod=np.array([0.5, 0.1])),
-            ),
-            "shape",
-        ),
     ],
 )
 def test_bad_input_names_the_argument(call, match):

@@ -163,12 +163,10 @@ def test_sample_needs_a_positive_number():
         Sampler(Isotropic(), 3).sample(0)
 
 
-@pytest.mark.gpu
-def test_streams_on_an_accelerator_do_not_depend_on_tiles():
-    if not torch.cuda.is_available():
-        pytest.skip("no accelerator")
-    whole = Sampler(LinearManifold(0.5), 8, seed=5, device="cuda").sample(3000)
-    sampler = Sampler(LinearManifold(0.5), 8, seed=5, device="cuda")
+def test_streams_on_an_accelerator_do_not_depend_on_tiles(cuda):
+    whole = Sampler(LinearManifold(0.5), 8, seed=5, device=cuda).sample(3000)
+    sampler = Sampler(LinearManifold(0.5), 8, seed=5, device=cuda)
+    assert whole.device.type == "cuda"
     torch.testing.assert_close(torch.cat([sampler.sample(n) for n in (1, 1700, 1299)]), whole)
 
 

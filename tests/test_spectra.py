@@ -1,6 +1,5 @@
 """Spectra of scores: differentiation against closed forms, estimators on scores whose answer is known, exact labels."""
 
-import importlib.util
 import math
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 
 from numerics.domain import DomainError
 from validation.empirical_score import EmpiricalScore
-from validation.latent_dimension import data_dimension, inflection_dimension, largest_gap_dimension
+from validation.latent_dimension import inflection_dimension, largest_gap_dimension
 from validation.score_functions import AutogradScore, Empirical, GaussianScore, NormalisedScore, ScoreFunction, as_score
 from validation.spectra import (
     Average,
@@ -46,6 +45,19 @@ def test_autograd_of_the_exact_score_is_its_jacobian():
     exact = GaussianScore(DATA.spectrum)
     x = points(0)
     assert torch.allclose(AutogradScore(exact.score).jacobian(x, 0.3), exact.jacobian(x, 0.3), rtol=1e-12, atol=1e-12)
+
+
+def test_attention_is_differentiated_and_its_fast_paths_are_left_as_they_were():
+    """Torch's fused attention, and its fused layer in evaluation mode, have no forward mode."""
+    layer = torch.nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).double().eval().requires_grad_(False)
+    face = AutogradScore(lambda x, t: layer(x.reshape(-1, 3, 4)).reshape(x.shape))
+    x, step = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(2, 12), 1e-6
+    J = face.jacobian(x, 1.0)
+    for i in range(12):
+        e = step * torch.eye(12, dtype=torch.float64)[i]
+        difference = (face.score(x + e, 1.0) - face.score(x - e, 1.0)) / (2 * step)
+        torch.testing.assert_close(difference, J[:, :, i], rtol=1e-6, atol=1e-6)
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 @pytest.mark.parametrize("t", [1.0, 0.05, 1e-3])
@@ -172,27 +184,6 @@ def test_dimension_of_the_exact_score_steps_through_the_subspaces():
     assert found == [0, 2, 4, 7]  # all noise; high variance; the manifold; below the normal directions' own variance
 
 
-def test_dimension_of_the_data():
-    rng = np.random.default_rng(3)
-    X = np.hstack([rng.standard_normal((3000, 4)), np.zeros((3000, 6))])
-    value, name = data_dimension(X, method="own")
-    assert abs(value - 4) < 0.6
-    assert "maximum likelihood" in name
-
-
-@pytest.mark.skipif(importlib.util.find_spec("skdim") is None, reason="scikit-dimension is an optional extra")
-def test_dimension_agrees_with_scikit_dimension():
-    rng = np.random.default_rng(3)
-    X = np.hstack([rng.standard_normal((2000, 4)), np.zeros((2000, 6))])
-    assert abs(data_dimension(X, method="scikit-dimension")[0] - data_dimension(X, method="own")[0]) < 0.8
-
-
-@pytest.mark.skipif(importlib.util.find_spec("skdim") is not None, reason="scikit-dimension is installed")
-def test_scikit_dimension_missing_is_said():
-    with pytest.raises(DomainError, match="scikit-dimension"):
-        data_dimension(np.eye(30), method="scikit-dimension")
-
-
 # --- probes -----------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +239,6 @@ def test_bad_input():
         lambda: Average.of(np.zeros(3)),
         lambda: largest_gap_dimension(1.0),
         lambda: inflection_dimension(np.ones(4), window=5),
-        lambda: data_dimension(np.eye(3), method="guess"),
         lambda: BlockData((2, 2), (1.0,)),
     ):
         with pytest.raises(DomainError):

@@ -26,6 +26,7 @@ def test_command_end_to_end_on_a_file(geomem, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "depart" in done.stdout
     assert "principal 1-2" in done.stdout
+    assert "two-nn" in done.stdout
     assert {p.name for p in tmp_path.iterdir()} == {"x.npy", "s.svg", "s.nc", "s.csv"}
     stored = load_dataset(tmp_path / "s.nc")
     assert stored["eigenvalue"].dims == ("score", "place", "t", "direction")
@@ -35,6 +36,25 @@ def test_command_end_to_end_on_a_file(geomem, tmp_path):
     at = stored.sel(score="empirical", place="noisy")
     assert float(at["participation"][0]) == pytest.approx(1, abs=1e-6)
     assert float(at["kept"][0]) == float(at["kept"][-1]) == 0
+
+
+def test_dimension_of_the_data_stands_beside_the_spectrum(tmp_path, monkeypatch):
+    """Four of ten directions: in the arrays, in the table, and in words; without scikit-dimension those say so."""
+    X = np.random.default_rng(1).standard_normal((200, 4)) @ np.random.default_rng(2).standard_normal((4, 10))
+    np.save(tmp_path / "x.npy", X)
+    monkeypatch.setattr("validation.figures.save", lambda figure, path: path)  # drawn, not rendered: that takes seconds
+    arguments = {"points": 4, "probes": 2, "sigmas": (0.1, 1)}
+    ((result, files),) = run(tmp_path / "x.npy", tmp_path / "s.png", **arguments)
+    assert result["data_dimension"].sel(estimator="local-pca").item() == pytest.approx(4, abs=0.1)
+    assert result["data_dimension"].sel(estimator="two-nn").item() == pytest.approx(4, abs=5 * 0.35)
+    head, first = files[2].read_text().splitlines()[:2]
+    row = dict(zip(head.split(","), first.split(","), strict=True))
+    assert float(row["data_dimension_mle"]) == pytest.approx(result["data_dimension"].sel(estimator="mle").item())
+    assert any("local-pca 4" in line for line in reading(result))
+    monkeypatch.setattr(spectrum_command, "available", lambda: False)
+    ((result, _),) = run(tmp_path / "x.npy", tmp_path / "s.png", **arguments)
+    assert "data_dimension" not in result
+    assert any("scikit-dimension is not installed" in line for line in reading(result))
 
 
 def test_equal_seeds_give_equal_numbers_and_other_seeds_do_not():

@@ -127,6 +127,8 @@ def test_study_from_training_to_figure_and_resumed(tmp_path, monkeypatch):
     # the empirical score: all copies, and no dimension left at noised training images at small t
     assert (curves["empirical_fraction"] > 0.9).all()
     assert (curves["empirical_gap"].sel(kind="training").isel(t=0) == 0).all()
+    assert np.isfinite(curves["data_dimension"].sel(estimator=["two-nn"])).all()
+    assert curves["data_dimension"].sel(estimator="local-pca").isnull().all()  # 40 images have no neighbourhoods of 50
     assert curves["empirical_inflection"].sel(kind="training").isel(t=0).isnull().all()  # a flat spectrum has none
     assert np.isfinite(curves["network_gap"]).all()
     assert (curves["network_fraction"] <= 1).all()

@@ -242,6 +242,14 @@ def test_two_processes_train_as_one(tmp_path):
     assert max((a - b).abs().max() for a, b in zip(half.average, one.average, strict=True)) > 1e-3
 
 
+def test_missing_accelerate_is_said(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(DomainError, match="pip install accelerate"):
+        Trainer(points(), NET, distributed=True)
+
+
 # --- Muon -------------------------------------------------------------------------------------------------------------
 
 

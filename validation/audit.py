@@ -25,6 +25,7 @@ from theory import (
 from theory.finite_size_curves import collapse_curve, finite_size_times
 from theory.noise import t_to_alpha_bar, t_to_sigma
 from validation.data import Dataset
+from validation.data_dimension import DataDimension, available, data_dimension, dimension_variables
 from validation.duplicates import Duplicates, find_duplicates
 from validation.extrapolation import Estimate
 from validation.measurement import Measurement, measure, split
@@ -111,6 +112,7 @@ class Audit:
     data: Dataset
     spectrum: Spectrum
     duplicates: Duplicates
+    dimension: DataDimension | None  # None without scikit-dimension, and for samples of one number
     measured: Measurement
     twin: Measurement | None
     curve: tuple[np.ndarray, np.ndarray, np.ndarray] | None  # t, exact f(t) of the Gaussian at this size, its error
@@ -167,6 +169,8 @@ class Audit:
             coords=coordinates,
             attrs=provenance(data=self.data.name, P=self.measured.P, N=self.measured.N, seed=self.seed),
         )
+        if self.dimension is not None:
+            dataset = dataset.assign(dimension_variables(self.dimension))
         dataset["eigenvalue"] = ("mode", self.spectrum.eigenvalues)
         for name in dataset.variables:
             if str(name).startswith(("time_", "t_")) or name == "eigenvalue":
@@ -215,6 +219,10 @@ def audit(
     spectrum = Spectrum.from_samples(train)
     tell("duplicates and nearest neighbours")
     duplicates = find_duplicates(data.X, device=device)
+    intrinsic = None
+    if available() and data.N > 1:
+        tell("intrinsic dimension")
+        intrinsic = data_dimension(train, seed=seed, device=device)
     tell("empirical score of the data")
     measured = measure(train, held_out, probes=probes, seed=seed, device=device)
     other = None
@@ -242,7 +250,7 @@ def audit(
         collapse = t_to_sigma(collapse_time(spectrum, alpha))
         sigmas = tuple(float(f"{fraction * collapse:.2g}") for fraction in FRACTIONS)
     sizes = tuple(_size(spectrum, measured, sigma) for sigma in sigmas)
-    return Audit(data, spectrum, duplicates, measured, other, curve, times, sizes, seed)
+    return Audit(data, spectrum, duplicates, intrinsic, measured, other, curve, times, sizes, seed)
 
 
 def _finite_size(spectrum: Spectrum, measured: Measurement, seed: int):

@@ -87,6 +87,8 @@ def audit_facts(result: Audit) -> list[str]:
         f"Nearest training point of a held-out sample: mean squared distance per dimension {_estimate(m.nearest)}. "
         "Theory says that this is the best noise variance t_g, for every kind of data.",
     ]
+    if result.dimension is not None:
+        facts.insert(2, f"Dimension seen at the distance of neighbours: {result.dimension.report()}.")
     return facts + [f"Note: {line}" for line in data.dropped]
 
 

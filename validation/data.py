@@ -73,7 +73,7 @@ def load(
 
     Parameters
     ----------
-    path : .npy, .npz, IDX (also .gz), a CIFAR batch or its folder, a folder of images; None: scikit-learn's digits
+    path : .npy, .npz, IDX (also .gz), a CIFAR batch or its folder, a folder of images; None or "digits": scikit-learn's digits
     key : which array of an .npz holds the samples, where its names leave a doubt
     limit : take this many samples (>= 2), drawn without replacement with `seed`, kept in their stored order
     image_size : for a folder of images: crop each to its central square and resize to this many pixels
@@ -108,6 +108,8 @@ def load(
         raise DomainError("scaling", scaling, "'auto', 'none' or 'unit'")
     if path is not None and not (isinstance(path, (str, os.PathLike)) and os.fspath(path)):
         raise DomainError("path", path, f"None or a path: {SUPPORTED}")
+    if path is not None and os.fspath(path) == "digits" and not os.path.exists(path):
+        path = None
 
     def pick(total: int) -> np.ndarray | None:
         if limit is None or limit >= total:

@@ -21,7 +21,7 @@ import numpy as np
 from numerics.domain import DomainError, positive
 from validation.neighbours import _matrix, nearest_neighbours
 
-__all__ = ["Duplicates", "find_duplicates"]
+__all__ = ["Duplicates", "find_duplicates", "first_equal_row"]
 
 REFERENCE = 5
 NEIGHBOURS = 20
@@ -122,7 +122,7 @@ def find_duplicates(
         raise DomainError("near", near, "in (0, 1]")
     eps = float(positive("false_alarms", false_alarms))
 
-    first = _first_equal_row(X)
+    first = first_equal_row(X)
     distinct = np.flatnonzero(first == np.arange(len(X)))
     copies = np.flatnonzero(first != np.arange(len(X)))
     exact_pairs = np.stack([first[copies], copies], axis=1)
@@ -158,7 +158,7 @@ def find_duplicates(
     )
 
 
-def _first_equal_row(X: np.ndarray) -> np.ndarray:
+def first_equal_row(X: np.ndarray) -> np.ndarray:
     """(P,) the first row with the same values; 128-bit hashes, -0.0 taken as 0.0."""
     seen: dict[bytes, int] = {}
     first = np.empty(len(X), dtype=np.int64)

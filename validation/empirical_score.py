@@ -42,7 +42,8 @@ class EmpiricalScore:
     X : (P, N) finite reals, P >= 1; numpy (also `np.memmap`, which is streamed), torch, or a sequence of rows. Kept, not
         copied, for the float64 differences: do not change it afterwards
     device : a torch device, "cpu" or "cuda"
-    dtype : "float32" or "float64", of the matrix products; every result is combined in float64
+    dtype : "float32" or "float64" (or torch's or numpy's of that name), of the matrix products; every result is combined
+        in float64
     clusters : None, or how many clusters ("auto": about sqrt(P)) to build once for certified pruning: at small t a query then
         looks at a few of them only. X is held a second time in their order
     group : None, or a torch.distributed group (True for the default one) whose processes each hold rows of the training
@@ -72,10 +73,11 @@ class EmpiricalScore:
         X: Any,
         *,
         device: str | torch.device = "cpu",
-        dtype: str = "float32",
+        dtype: Any = "float32",
         clusters: int | str | None = None,
         group: Any = None,
     ):
+        dtype = _name(dtype)
         if dtype not in DTYPES:
             raise DomainError("dtype", dtype, " or ".join(map(repr, DTYPES)))
         try:
@@ -281,3 +283,7 @@ class EmpiricalScore:
                 "exclude", str(exclude), "None for a training set of one row", "Nothing else would be left"
             )
         return rows
+
+
+def _name(dtype: Any) -> str:
+    return getattr(dtype, "__name__", None) or str(dtype).removeprefix("torch.")

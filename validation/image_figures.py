@@ -36,6 +36,11 @@ def images_figure(data: Any) -> Figure:
             *(Line2D([], [], color=c, lw=2, label=n) for c, n in _CURVES.values()),
             Line2D([], [], color="k", lw=1.6, label="largest gap"),
             Line2D([], [], color="k", lw=1.2, ls="--", label="inflection"),
+            *(
+                [Patch(facecolor=_CONTROL, alpha=0.25, label="training images themselves, by neighbours")]
+                if "data_dimension" in data
+                else []
+            ),
             Line2D([], [], color=_EMPIRICAL, lw=0, marker="s", mfc="none", ms=9, label="counted as a copy"),
             *(
                 Patch(facecolor=c, edgecolor="0.6", lw=0.5, label=f"strip, network: {n}")
@@ -88,6 +93,9 @@ def _dimensions(ax: Any, part: Any, *, first: bool) -> None:
             ax.plot(t, quartiles[1], color=colour, **look)
             if name == "gap":
                 ax.fill_between(t, quartiles[0], quartiles[2], color=colour, alpha=0.15, lw=0)
+    if "data_dimension" in part and np.isfinite(part["data_dimension"]).any():
+        low, high = float(part["data_dimension"].min()), float(part["data_dimension"].max())
+        ax.axhspan(low, high, color=_CONTROL, alpha=0.25, lw=0)
     _strip(ax, t, part["loss_label"].values[None], -0.1 * N, -0.04 * N)
     ax.set(xscale="log", xlabel=_T, ylim=(-0.12 * N, 1.05 * N))
     ax.grid(alpha=0.25, lw=0.5)

@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 
 from numerics.domain import DomainError, integer, positive
+from validation.data_dimension import available, data_dimension, dimension_variables
 from validation.empirical_score import EmpiricalScore
 from validation.latent_dimension import inflection_dimension, largest_gap_dimension
 from validation.memorisation import THRESHOLD, Memorised, memorised_fraction
@@ -88,7 +89,8 @@ def measure_images(
     -------
     Dataset over P: `network_`, `empirical_` and `control_` `fraction`, `low`, `high`, `error`; `_ratio` (sample);
     `_eigenvalue` (kind, t, direction), mean over points; `_gap` and `_inflection` (kind, t, point), NaN where the spectrum is
-    flat; `loss_*` of `convergence`; `sample_image` and `nearest_image`, the first 28.
+    flat; `loss_*` of `convergence`; `sample_image` and `nearest_image`, the first 28; `data_dimension*` of the training images
+    themselves (`validation.data_dimension`), where scikit-dimension is installed.
     """
     t, shape = np.atleast_1d(positive("t", t)), tuple(X.shape[1:])
     X, held_out = X.flatten(1), held_out.flatten(1)
@@ -100,6 +102,9 @@ def measure_images(
     parts = []
     for m, (P, network) in enumerate(zip(sizes, networks, strict=True)):
         own, part = X[:P], {}
+        if available() and P > 2:
+            found = data_dimension(own.cpu().numpy(), seed=seed, device=str(device))
+            part |= dimension_variables(found)
         empirical = Empirical(EmpiricalScore(own, device=device, dtype="float64"))
         control = _fraction(held_out, own)
         part |= {f"control_{name}": value for name, value in _numbers(control).items()}

@@ -1,20 +1,18 @@
-r"""The latent dimension read off a sorted spectrum, by its largest gap or its inflection, with a cross-check on the data.
+r"""The latent dimension read off a sorted spectrum, by its largest gap or its inflection.
 
 A direction of noise has the value :math:`-t\lambda=1`, one along the data less; the dimension is the number of values below
-the step. Sources: [AVSP24] for both readings; Levina and Bickel (2004) and `validation.duplicates` for the cross-check.
+the step. Source: [AVSP24] for both readings. The cross-check on the data themselves is `validation.data_dimension`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
 
 from numerics.domain import DomainError, finite, integer
-from validation.duplicates import find_duplicates
 
-__all__ = ["data_dimension", "inflection_dimension", "largest_gap_dimension"]
+__all__ = ["inflection_dimension", "largest_gap_dimension"]
 
 
 def largest_gap_dimension(values: Any, *, least: float = 0.1) -> np.ndarray:
@@ -78,44 +76,6 @@ def inflection_dimension(values: Any, *, window: int = 5) -> np.ndarray:
     place = np.where(steepest, centre, 0).sum(axis=-1) / steepest.sum(axis=-1)
     # for the step between entries i and i + 1 slopes centred on both are equally steep: their mean is i + 1/2
     return N - 1 - place + 0.5
-
-
-def data_dimension(X: Any, *, method: str = "auto") -> tuple[float, str]:
-    """Intrinsic dimension of the data themselves, a cross-check that never looks at a score.
-
-    Parameters
-    ----------
-    X : (P, N), P >= 25, without exact copies
-    method : "auto", "scikit-dimension" (the optional package's maximum-likelihood estimator), or "own" (the median local
-        maximum-likelihood dimension of `validation.duplicates`)
-
-    Returns
-    -------
-    dimension, and the name of the estimator that gave it
-
-    Raises
-    ------
-    DomainError : unknown method, or scikit-dimension asked for and not installed
-
-    The failure that looks normal: it is the dimension at the scale of neighbour distances. Directions narrower than that
-    do not count, however real, and in more than about ten dimensions it is biased low.
-
-    >>> rng = np.random.default_rng(0)
-    >>> X = np.hstack([rng.standard_normal((2000, 3)), np.zeros((2000, 4))])
-    >>> 2.5 < data_dimension(X, method="own")[0] < 3.5
-    True
-    """
-    if method not in ("auto", "scikit-dimension", "own"):
-        raise DomainError("method", method, '"auto", "scikit-dimension" or "own"')
-    there = importlib.util.find_spec("skdim") is not None
-    if method == "scikit-dimension" and not there:
-        raise DomainError("method", method, "an installed package", "Install scikit-dimension, or use method='own'")
-    X = finite("X", X)
-    if there and method != "own":
-        import skdim
-
-        return float(skdim.id.MLE().fit(X).dimension_), "scikit-dimension MLE"
-    return float(find_duplicates(X).dimension), "local maximum likelihood (validation.duplicates)"
 
 
 def _decreasing(values: Any) -> np.ndarray:

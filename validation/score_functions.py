@@ -9,12 +9,14 @@ forward-mode differentiation. What `validation.spectra` measures, it measures th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from numerics.domain import DomainError, nonnegative, positive
 from theory.normalised_data import normalised_posterior
@@ -146,7 +148,7 @@ class AutogradScore:
 
             return torch.func.vmap(lambda e: torch.func.jvp(one, (point,), (e,))[1])(basis)
 
-        with torch.no_grad():  # columns come out as rows
+        with torch.no_grad(), _plain_attention():  # columns come out as rows
             return torch.func.vmap(at, chunk_size=self.chunk)(x).transpose(-1, -2)
 
 
@@ -157,6 +159,18 @@ def _load_forward_mode() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.func.jvp(torch.sin, (one,), (one,))
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention as products and a softmax: torch's fused kernels have no forward mode."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def as_score(score: Any) -> ScoreFunction:

@@ -121,7 +121,7 @@ def frame_columns(
     B, N = x.shape
     if frame is None:
         frame = torch.eye(N, dtype=x.dtype, device=x.device)
-    elif frame.shape != (N, N) or not torch.allclose(frame @ frame.T, torch.eye(N, dtype=frame.dtype), atol=1e-8):
+    elif frame.shape != (N, N) or not torch.allclose(frame @ frame.T, torch.eye(N).to(frame), atol=1e-8):
         raise DomainError("frame", tuple(frame.shape), f"{N} orthonormal rows of length {N}")
     step, face = math.sqrt(t) * frame, as_score(score)
     plus = face.score((x[:, None] + step).reshape(B * N, N), t).reshape(B, N, N)

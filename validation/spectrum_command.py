@@ -22,11 +22,13 @@ from numerics.domain import DomainError, integer, positive
 from numerics.rows import Rows, mark
 from numerics.store import provenance, save_dataset, versions, writable
 from theory import Spectrum, collapse_time, condensation_time
+from validation.data_dimension import as_columns, available, data_dimension, dimension_variables
 from validation.empirical_score import EmpiricalScore
 from validation.latent_dimension import inflection_dimension, largest_gap_dimension
+from validation.networks.diffusers_unet import is_pipeline
 from validation.score_functions import Empirical, GaussianScore, ScoreFunction
 from validation.spectra import jacobian_spectrum
-from validation.spectrum_subjects import Subject, from_data, from_model, from_subspaces, noise_levels
+from validation.spectrum_subjects import Subject, from_data, from_model, from_pipeline, from_subspaces, noise_levels
 
 __all__ = ["PLACES", "identity", "run", "spectrum"]
 
@@ -195,6 +197,14 @@ def _labelled(subject, t, scores, found, probes, seed) -> xr.Dataset:
     return data
 
 
+def _with_dimension(result: xr.Dataset, subject: Subject, seed: int, device: str) -> xr.Dataset:
+    """The dimension of the training points themselves beside the readings of their score's spectrum."""
+    if not available():
+        return result.assign_attrs(data_dimension="not measured: scikit-dimension is not installed")
+    found = data_dimension(subject.X.cpu().numpy(), seed=seed, device=device)
+    return result.assign(dimension_variables(found)).assign_attrs(data_dimension=found.report())
+
+
 def _error(values: np.ndarray, *, exact: bool) -> np.ndarray:
     if exact:
         return np.zeros(values.shape[1:])
@@ -223,6 +233,10 @@ def run(
 ) -> list[tuple[xr.Dataset, list[Path]]]:
     """Measure, write figure (`out`), .nc and .csv (all but single eigenvalues) beside it; one result a network with `model`.
 
+    model : a checkpoint of `geomem train`, which knows its data, or the folder of a diffusers pipeline, to go with `data`
+
+    Beside the spectra stands the dimension of the training points themselves (`validation.data_dimension`).
+
     What is measured is kept in `<out>.partial/`, its name ending in .nc, until every file is written: the same call after
     a kill goes on from there and ends with the same numbers.
 
@@ -236,13 +250,15 @@ def run(
 
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise DomainError("--out", str(out), "a file name that ends in .png, .pdf or .svg")
-    given = [
-        name for name, value in (("DATA", data), ("--subspaces", subspaces), ("--model", model)) if value is not None
-    ]
+    pipeline = model is not None and is_pipeline(model)  # which, unlike a checkpoint, does not know its data
+    sources = {"DATA": data, "--subspaces": subspaces, "--model": None if pipeline else model}
+    given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
         raise DomainError(given[1], str(subspaces if given[1] == "--subspaces" else model), f"left out with {given[0]}")
     if P is not None and subspaces is None:
         raise DomainError("-P", P, "left out without --subspaces", "Use --limit to take fewer samples of a data set")
+    if pipeline and subspaces is not None:
+        raise DomainError("--subspaces", subspaces, "left out with the pipeline of --model")
     if options and given[-1:] in (["--subspaces"], ["--model"]):
         name = next(iter(options))
         raise DomainError("--" + name.replace("_", "-"), options[name], f"left out with {given[-1]}")
@@ -254,7 +270,9 @@ def run(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise DomainError("--device", device, "a torch device that is present here") from error
-    if model is not None:
+    if pipeline:
+        subjects = [from_pipeline(model, data, device=device, seed=seed, **options)]
+    elif model is not None:
         subjects = list(from_model(model, device=device))
     elif subspaces is not None:
         subjects = [from_subspaces(subspaces, 1000 if P is None else P, seed=seed)]
@@ -274,11 +292,12 @@ def run(
             if progress:
                 progress(before * total + done, total * len(subjects))
 
-        result = spectrum(subject, t, **common, progress=told, rows=rows)
+        result = _with_dimension(spectrum(subject, t, **common, progress=told, rows=rows), subject, seed, device)
         save(figure(result), path)
         numbers = save_dataset(result, path.with_suffix(".nc"))
         single = [name for name in result.data_vars if {"direction", "group"} & set(result[name].dims)]
-        summary = save_dataset(result.drop_vars(single).drop_dims(["direction", "group"]), path.with_suffix(".csv"))
+        short = as_columns(result.drop_vars(single).drop_dims(["direction", "group"]))
+        summary = save_dataset(short, path.with_suffix(".csv"))
         results.append((result, [path, numbers, summary]))
     for rows in stores:
         rows.clear()

@@ -105,6 +105,10 @@ def _dimensions(axis: Any, data: xr.Dataset) -> None:
                     axis.fill_between(t, low, high, color=colour, alpha=0.25, lw=0)
     at = data.sel(score=_control(data), place="fresh")
     axis.plot(t, at["kept"], color="black", ls="--", lw=1.2, label=_KINDS[_control(data)][0])
+    if "data_dimension" in data and np.isfinite(data["data_dimension"]).any():
+        low, high = float(data["data_dimension"].min()), float(data["data_dimension"].max())
+        words = f"the data themselves, by neighbours: {low:.3g} to {high:.3g}"
+        axis.axhspan(low, high, color="0.6", alpha=0.3, lw=0, label=words)
     axis.set_ylabel(r"directions with $-tJ$ below 1/2")
     axis.set_title("directions kept: the data outweigh the noise")
     axis.set_ylim(
@@ -249,6 +253,11 @@ def reading(data: xr.Dataset) -> list[str]:
             )
         missing = data.sizes["group"] - len(known)
         lines.append(line + (f"; {missing} of {data.sizes['group']} groups do not on this grid." if missing else "."))
+    if "data_dimension" in data.attrs:
+        lines.append(
+            f"Dimension of the data themselves, by distances and by local covariances: {data.attrs['data_dimension']}. "
+            "It looks at neighbours, not at a score, and counts what varies at their distance."
+        )
     full, half = (math.exp(data.attrs[f"log_t_collapse{end}"]) for end in ("", "_half"))
     lines.append(
         "Only what moves with the number of training points is memorisation; the rest is what a covariance does not know of the "

@@ -1,4 +1,4 @@
-"""Whose score `geomem spectrum` looks at: a data set, a synthetic manifold or a checkpoint, in the axes of its covariance."""
+"""Whose score `geomem spectrum` looks at: data, a synthetic manifold, a checkpoint or a diffusers pipeline, in principal axes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from validation.measurement import split
 from validation.score_functions import ScoreFunction
 from validation.subspace_probes import BlockData
 
-__all__ = ["Subject", "from_data", "from_model", "from_subspaces", "noise_levels"]
+__all__ = ["Subject", "from_data", "from_model", "from_pipeline", "from_subspaces", "noise_levels"]
 
 _FRESH = 1000  # points kept back, at most
+_INSIDE = 1e-6  # of log t: so far within what a network knows
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class Subject:
     exact : (N,) the population's variances where they are known
     groups : name -> directions that are reported together
     networks : name -> score in these axes; origin : what tells the file they come from, as it is now, from any other
+    t_range : noise variances that the networks know
     """
 
     name: str
@@ -45,6 +47,7 @@ class Subject:
     exact: np.ndarray | None = None
     networks: Mapping[str, ScoreFunction] = field(default_factory=dict)
     origin: str = ""
+    t_range: tuple[float, float] = (0.0, math.inf)
 
     @property
     def P(self) -> int:
@@ -122,6 +125,34 @@ def from_model(path: str | os.PathLike, *, device: str = "cpu") -> Iterator[Subj
         yield replace(seen, origin=hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16])
 
 
+def from_pipeline(
+    path: str | os.PathLike, data: str | os.PathLike | None, *, device: str = "cpu", seed: int = 0, **options: Any
+) -> Subject:
+    """A pipeline of diffusers on a data set: that which it was trained on, with pixels on the scale it was trained with.
+
+    The points kept back are fresh to the empirical score. Whether they are to the network, only its trainer knows.
+
+    Raises
+    ------
+    DomainError : images of another shape than the network's; see `DiffusersScore.from_pretrained` and `from_data`
+    """
+    from validation.networks.diffusers_unet import DiffusersScore, pipeline_mark
+
+    dataset = load(data, seed=seed, **options)
+    N = dataset.N
+    face = DiffusersScore.from_pretrained(path, dtype=torch.float64, chunk=max(1, 4096 // N))
+    shape = dataset.shape if len(dataset.shape) == 3 else (1, *dataset.shape)
+    if shape != face.shape:
+        remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
+        raise DomainError("--model", str(path), f"a network of images {shape}; its own are {face.shape}", remedy)
+    face.module.to(device)
+    face.device = torch.device(device)
+    train, fresh = split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH)
+    points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in (train, fresh))
+    seen = _principal(f"{os.path.basename(os.path.abspath(path))} on {dataset.name}", *points, face, device)
+    return replace(seen, origin=pipeline_mark(path), t_range=face.t_range)
+
+
 def _principal(
     name: str, X: torch.Tensor, fresh: torch.Tensor, network: ScoreFunction | None = None, device: str = "cpu"
 ) -> Subject:
@@ -155,9 +186,16 @@ def noise_levels(subject: Subject, points: int, sigmas: Sequence[float] | None =
         low, high = map(float, positive("--sigma", sigmas))
         if not low < high:
             raise DomainError("--sigma", f"{low:g},{high:g}", "two numbers low,high with 0 < low < high")
+        if not subject.t_range[0] <= low**2 < high**2 <= subject.t_range[1]:
+            known = (
+                f"within {subject.t_range[0] ** 0.5:.4g},{subject.t_range[1] ** 0.5:.4g}, the noise the network knows"
+            )
+            raise DomainError("--sigma", f"{low:g},{high:g}", known)
         return np.geomspace(low**2, high**2, points)
     model, top = Spectrum(subject.variances), float(subject.variances.max())
     alpha = math.log(subject.P) / subject.N
     low = max(float(condensation_time(model, alpha, log=True)) - math.log(100), math.log(1e-9 * top))
     high = max(float(onset_time(model, alpha, log=True)), math.log(top)) + math.log(4)
-    return np.exp(np.linspace(low, high, points))
+    with np.errstate(divide="ignore"):
+        ends = np.log(subject.t_range)
+    return np.exp(np.linspace(max(low, ends[0] + _INSIDE), min(high, ends[1] - _INSIDE), points))

@@ -51,7 +51,7 @@ def spectra_figure(curves: Any, *, case: str, normalised: bool) -> Figure:
                 median = part["value_median"].sel(at).values
                 for k, name in enumerate(("high", "low")):
                     ax.plot(t, median[:, k], ":", color=_COLOURS[name], lw=1.2)
-            row[0].set_ylabel(f"P = {P:,}\nvalue / largest" if sizes[0] == P else f"P = {P:,}")
+            row[0].set_ylabel(f"P = {P:,}{_of_data(part)}" + ("\nvalue / largest" if sizes[0] == P else ""))
             for ax in row:
                 ax.set_xscale("log")
                 ax.set_ylim(-0.06, 1.22)
@@ -78,6 +78,14 @@ def spectra_figure(curves: Any, *, case: str, normalised: bool) -> Figure:
             fontsize=10,
         )
     return fig
+
+
+def _of_data(part: Any) -> str:
+    """What neighbours say of the dimension of the data themselves, where it was asked."""
+    if "data_dimension" not in part or not np.isfinite(part["data_dimension"]).any():
+        return ""
+    low, high = float(part["data_dimension"].min()), float(part["data_dimension"].max())
+    return f"\ndimension of the data {low:.1f} to {high:.1f}"
 
 
 def _labelled(ax, t, values) -> None:

@@ -92,14 +92,13 @@ class Sweep:
         passes = self._in_parts(self.centred.to(dtype), all_tiles(self.data, len(self.x), dtype), TilePass.largest)
         return torch.stack(passes).amax(0)
 
-    def may_be_sparse(self, window: torch.Tensor, share: float) -> bool:
-        """A guess: would most of a few queries have less than `share` of a sample of pairs within `window` of the largest v,
-        if that were of a pattern at the distance sqrt(N t), where a noised training point has its own?"""
+    def may_be_sparse(self, dtype: torch.dtype, window: torch.Tensor, share: float) -> bool:
+        """A guess by products in `dtype`: would most of a few queries have less than `share` of a sample of pairs within
+        `window` of the largest v, if that were of a pattern at the distance sqrt(N t), where a noised one has its own?"""
         if len(self.x) < 4 * PILOT_ROWS:  # the pilot that follows would cost as much as what it might save
             return False
         some, (start, stop) = slice(0, None, -(-len(self.x) // PILOT_ROWS)), (0, min(PILOT_COLUMNS, self.data.P))
-        v = self.centred[some].to(self.data.dtype) @ self.data.tile(start, stop).T
-        v -= self.data.norms(start, stop, self.data.dtype)
+        v = self._products(self.centred[some].to(dtype), start, stop)
         own = (self.norm[some].square() - self.data.N * self.t[some]) / 2
         least = (own - window[some]).to(v.dtype)
         return bool(((v >= least[:, None]).double().mean(1) < share).double().mean() > 0.5)
@@ -115,8 +114,7 @@ class Sweep:
             top = best[some]
         for start in range(0, P, -(-P // PILOT_TILES)):
             stop = min(P, start + PILOT_COLUMNS // 4)
-            h = self.data.norms(start, stop, dtype)
-            sample.append((left @ self.data.tile(start, stop, dtype).T).to(h.dtype) - h)
+            sample.append(self._products(left, start, stop))
         sample = torch.cat(sample, dim=1)
         return (sample >= (top - window[some]).to(sample.dtype)[:, None]).double().mean(1)
 
@@ -163,7 +161,11 @@ class Sweep:
         """A pilot, a few queries against a tile: would this window keep too large a share of the pairs?"""
         some = slice(0, None, max(1, len(self.x) // PILOT_ROWS))
         start, stop = tile[0], min(tile[1], tile[0] + PILOT_COLUMNS)
-        h = self.data.norms(start, stop, left.dtype)
-        v = (left[some] @ self.data.tile(start, stop, left.dtype).T).to(h.dtype) - h
+        v = self._products(left[some], start, stop)
         kept = v >= (v.amax(1).double() - window[some]).to(v.dtype)[:, None]
         return int(kept.sum()) > max(PILOT[left.dtype] * v.numel(), 4 * v.shape[0])
+
+    def _products(self, left: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """v of a few queries, as rounded, and of some patterns."""
+        h = self.data.norms(start, stop, left.dtype)
+        return (left @ self.data.tile(start, stop, left.dtype).T).to(h.dtype) - h

@@ -152,13 +152,13 @@ def _used(weights, s, r, few):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def weigh_rows(products, h, inv_t, state, mean, dense, cut, limits, few, first, columns, values, counts, kept):
+def weigh_rows(products, h, inv_t, state, mean, cut, limits, few, first, columns, values, counts, kept):
     """One tile of the online softmax: products become weights exp((v - top)/t), v = x.xi - |xi|^2/2; see `profile_rows`.
 
     state : (4, B), a reference `top` near the running maximum of v, the sum and sum of squares relative to it, and the sum
-    of what was set aside; mean, dense : (B, N) running sums of weights times patterns, rescaled here when `top` rises (what
-    follows adds to them; dense may be empty). limits : (3, B), `reach` and `depth` as in `profile_rows`, equal where
-    nothing is left to sum, and what the largest v surely reaches (-inf: unknown), from which `top` begins.
+    of what was set aside; mean : (B, N) running sum of weights times patterns, rescaled here when `top` rises (what follows
+    adds to it). limits : (3, B), `reach` and `depth` as in `profile_rows`, equal where nothing is left to sum, and what the
+    largest v surely reaches (-inf: unknown), from which `top` begins.
     counts : (B,) entries set aside. kept : (B,), in: nonzero where the last tile had weight, then a row is weighed at once
     and its maximum bounded by the sum of squares; out: weights that are not zero (or T when more than `few`; a row with 0
     is left undefined in `products`). Returns as `screen_rows` does.
@@ -200,8 +200,6 @@ def weigh_rows(products, h, inv_t, state, mean, dense, cut, limits, few, first, 
                 rescale = h.dtype.type(factor)
                 for k in range(mean.shape[1]):
                     mean[i, k] *= rescale
-                for k in range(dense.shape[1]):
-                    dense[i, k] *= rescale
         reference = h.dtype.type(top[i])
         s, r = zero, zero
         log_z = max(log_z, peak)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from validation.products import add_product, multiply
 from validation.tile_kernels import add_sparse_rows, largest_rows, screen_rows, weigh_rows
 
 if TYPE_CHECKING:
@@ -73,16 +74,15 @@ class TilePass:
         self, cut: float, limits: torch.Tensor, limit: float
     ) -> tuple[torch.Tensor, torch.Tensor, Entries] | None:
         """(state (4, B), mean (B, N), pairs set aside) as `tile_kernels.weigh_rows` has them; None when far above `limit`."""
-        B, N = self.left.shape
+        B = len(self.left)
         self.state = torch.zeros(4, B, dtype=torch.float64, device=self.left.device)
         self.state[0] = limits[2]
-        across = self.left.dtype == torch.float64 and 2 * N <= B  # BLAS is a tenth faster with the short side inside
-        self.mean = torch.zeros(B, N, dtype=self.left.dtype, device=self.left.device)
-        self.dense = torch.zeros(N, B, dtype=self.left.dtype, device=self.left.device).T if across else self.mean
+        self.mean, self.room = (
+            torch.zeros(self.left.shape, dtype=self.left.dtype, device=self.left.device) for _ in "ab"
+        )
         self.kept = np.zeros(B, dtype=np.int64)
         if self.sweep.compiled:  # a call into torch or numpy is not free while its code is out of the cache: few a tile
-            dense = self.dense.numpy() if across else np.empty((0, 0), self.mean.numpy().dtype)
-            self.arrays = self.inv_t.numpy(), self.state.numpy(), self.mean.numpy(), dense
+            self.arrays = self.inv_t.numpy(), self.state.numpy(), self.mean.numpy()
             limits = limits.numpy()
         step = self._weigh_compiled if self.sweep.compiled else self._weigh_generic
         found, listed = [], 0
@@ -94,7 +94,7 @@ class TilePass:
                 listed += row.shape[0]
             if listed > 4 * limit + SLACK:
                 return None
-        return self.state, self.mean.add_(self.dense) if across else self.mean, found
+        return self.state, self.mean, found
 
     def _products(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(products (B, T), half norms (T,), patterns (T, N)) of one tile; what is left out at -inf."""
@@ -102,7 +102,7 @@ class TilePass:
         tile, h = data.tile(start, stop, left.dtype), data.norms(start, stop, left.dtype)
         if products.shape[1] != stop - start:
             products = products.view(-1)[: len(left) * (stop - start)].view(len(left), stop - start)
-        torch.mm(left, tile.T, out=products)
+        multiply(left, tile.T, out=products)
         if self.sweep.exclude is not None:
             place = self.sweep.exclude - start
             hit = torch.nonzero((place >= 0) & (place < stop - start)).view(-1)
@@ -123,7 +123,7 @@ class TilePass:
         found = self._collect(weigh_rows, (weights, h.numpy(), *self.arrays, cut, limits, few), (kept,))
         heavy = add_sparse_rows(weights, tile.numpy(), kept, few, self.arrays[2])
         if heavy == len(kept):
-            self.dense.addmm_(products, tile)
+            add_product(products, tile, self.mean, self.room)
         elif heavy:
             chosen = torch.from_numpy(np.flatnonzero(kept > few))
             self.mean.index_add_(0, chosen, products[chosen] @ tile)
@@ -151,9 +151,8 @@ class TilePass:
         weight = torch.where(aside, 0.0, weight * summed)
         S.mul_(factor).add_(weight.sum(1).double())
         Q.mul_(factor.square()).add_(weight.square().sum(1).double())
-        for sums in [self.mean] if self.dense is self.mean else [self.mean, self.dense]:
-            sums.mul_(factor.to(v.dtype)[:, None])
-        self.dense.addmm_(weight, tile)
+        self.mean.mul_(factor.to(v.dtype)[:, None])
+        add_product(weight, tile, self.mean, self.room)
         return row, column, v[row, column].double()
 
     def _collect(self, kernel, arrays, last: tuple) -> tuple[torch.Tensor, ...]:

@@ -184,14 +184,16 @@ def _ladder(sweep: Sweep, cut: float) -> _Part:
         window = cut * sweep.t + 2 * error
         if float((window / wide).median()) > 0.7:  # it would meet what the coarser products met
             continue
+        wide = window
         candidates, best = sweep.screen(dtype, window, most)
-        if candidates is None and dtype == torch.bfloat16 and not data.streamed and sweep.may_be_sparse(window, sparse):
+        lost = candidates is None and dtype == torch.bfloat16 and not data.streamed
+        if lost and sweep.may_be_sparse(dtype, window, sparse):
             shares = sweep.shares(dtype, window, best)
             few = float(shares.mean()) < known / 2
             if best is None and (few or float((shares > HEAVY).double().mean()) < WORTHWHILE[data.dtype]):
                 best = sweep.largest(dtype)
             if best is not None:
-                floor, wide = best - error, window
+                floor = best - error
                 candidates = sweep.screen(dtype, window, known * data.P, floor)[0] if few else None
         if candidates is not None:
             return _settled(sweep, candidates, cut, str(dtype).removeprefix("torch.") + " screen")

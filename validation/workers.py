@@ -1,8 +1,9 @@
 """Parts of the work in plain threads, each with single-threaded torch: one wait a call instead of several a tile.
 
 On a CPU that others use too, every small parallel region waits for its slowest thread; a part that runs alone from its
-first tile to its last waits once. numba's kernels and torch's products both release the interpreter lock. OpenMP's own
-threads spin for milliseconds after a parallel region, on the very cores the parts need: `alone` keeps torch from starting any.
+first tile to its last waits once. numba's kernels and the products both release the interpreter lock. OpenMP's own
+threads spin for milliseconds after a parallel region, on the very cores the parts need: `alone` keeps torch from starting any,
+and numpy's BLAS with it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from functools import lru_cache
 from typing import TypeVar
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["alone", "block_size", "in_threads", "thread_count"]
 
 QUERIES = 256  # queries of a block: enough for the products' full speed
 
-_place = threading.local()
+_place, _setting = threading.local(), threading.Lock()
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -34,18 +36,19 @@ def thread_count(device: torch.device) -> int:
 
 @contextmanager
 def alone(device: torch.device) -> Iterator[None]:
-    """torch runs this thread's own work on this thread, while `in_threads` still has as many parts as before."""
+    """torch and numpy run this thread's own work on this thread, while `in_threads` still has as many parts as before."""
     threads = thread_count(device)
-    if threads == 1 or getattr(_place, "threads", 0):
-        yield
-        return
-    _place.threads = threads
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        _place.threads = 0
-        torch.set_num_threads(threads)
+    with _one_blas_thread():
+        if threads == 1 or getattr(_place, "threads", 0):
+            yield
+            return
+        _place.threads = threads
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            _place.threads = 0
+            torch.set_num_threads(threads)
 
 
 def block_size(queries: int, device: torch.device, *, least: int = QUERIES) -> int:
@@ -61,7 +64,27 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], device
     threads = thread_count(device)
     if not 1 < threads <= len(items):
         return [function(item) for item in items]
-    return list(_pool(threads).map(function, items))
+    with _one_blas_thread():
+        return list(_pool(threads).map(function, items))
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """numpy's BLAS has one thread, a number of the whole process: the first to ask sets it and sets it back; who asks
+    meanwhile, from within or from another thread, computes with what it finds, at worst slower."""
+    if not _setting.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _libraries().limit(limits=1):
+            yield
+    finally:
+        _setting.release()
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 @lru_cache(maxsize=1)

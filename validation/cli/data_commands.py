@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,9 @@ from validation.cli.terminal import app, console, given, made_folder, notes, num
 def audit(
     data: Annotated[
         Path | None,
-        typer.Argument(help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: scikit-learn's digits."),
+        typer.Argument(
+            help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: digits, scikit-learn's."
+        ),
     ] = None,
     sigma: Annotated[
         str | None, typer.Option(help="Noise levels for the table of sizes, data units; default: around collapse.")
@@ -29,7 +31,10 @@ def audit(
     probes: Annotated[int, typer.Option(help="Points used as probes.", min=2)] = 256,
     model: Annotated[
         Path | None,
-        typer.Option(help="A checkpoint of `geomem train`: audit its networks on the data they were trained on."),
+        typer.Option(
+            help="A checkpoint of `geomem train`: audit its networks on the data they were trained on. "
+            "Or, with DATA, the folder of a diffusers pipeline."
+        ),
     ] = None,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
     finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
@@ -38,7 +43,7 @@ def audit(
 ) -> None:
     """At what noise does this data set memorise, how many samples would it need? Theory beside measurement."""
     if model is not None:
-        return _audit_model(model, data, out, probes, device)
+        return _audit_model(model, data, out, probes, device, seed, given(key=key, limit=limit, image_size=image_size))
     from validation.audit import audit as run
     from validation.audit_tables import audit_lines, write_audit
     from validation.data import load
@@ -63,15 +68,22 @@ def audit(
         console.print("wrote " + ", ".join(map(str, write_audit(result, folder))), highlight=False)
 
 
-def _audit_model(model: Path, data: Path | None, out: Path | None, probes: int, device: str) -> None:
+def _audit_model(
+    model: Path, data: Path | None, out: Path | None, probes: int, device: str, seed: int, options: dict[str, Any]
+) -> None:
     from numerics.store import save_dataset
-    from validation.training.command import audit_model, report_lines
+    from validation.networks.diffusers_unet import is_pipeline
+    from validation.training.command import audit_model, audit_pipeline, report_lines
 
-    if data is not None:
+    pipeline = is_pipeline(model)
+    if data is not None and not pipeline:
         raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
     folder = made_folder(out) if out else None
     with notes.status("audit"):
-        found = audit_model(model, points=probes, device=device)
+        if pipeline:
+            found = [audit_pipeline(model, data, points=probes, seed=seed, device=device, **options)]
+        else:
+            found = audit_model(model, points=probes, device=device)
     for P, losses in found:
         for line in report_lines(P, losses):
             console.print(line, markup=False, highlight=False)
@@ -84,13 +96,17 @@ def _audit_model(model: Path, data: Path | None, out: Path | None, probes: int, 
     "`geomem spectrum --subspaces 5:1.0,5:0.09,20:0.0001 -P 1000 --out subspaces.png`"
 )
 def spectrum(
-    data: Annotated[Path | None, typer.Argument(help="As for `geomem audit`; default: scikit-learn's digits.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="As for `geomem audit`; default: digits, scikit-learn's.")] = None,
     subspaces: Annotated[
         str | None, typer.Option(help="Synthetic data instead: dimension:variance pairs, separated by commas.")
     ] = None,
     p: Annotated[int | None, typer.Option("-P", "--P", help="Training points of --subspaces; default 1000.")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A checkpoint of `geomem train`: its networks too, one figure each.")
+        Path | None,
+        typer.Option(
+            help="A checkpoint of `geomem train`: its networks too, one figure each. "
+            "Or, with DATA, the folder of a diffusers pipeline."
+        ),
     ] = None,
     out: FigureFile = Path("spectrum.png"),
     sigma: Annotated[
@@ -166,7 +182,7 @@ def train(
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
-    """Train score networks by denoising score matching; under torchrun, on several devices."""
+    """Train score networks by denoising score matching; under torchrun or accelerate launch, on several devices."""
     from contextlib import ExitStack
 
     from validation.training import NoiseLevels, TrainingConfig

@@ -4,6 +4,7 @@ Linear manifold in N = 30 with subspaces of high and of low variance. In the aut
 orthonormal frame at the centre of the data; the controls are other probe points, infinitely many training points, data
 with and without a fixed norm, and labels that say which subspace a value belongs to. "Lost" has two meanings, both
 measured: departure from the exact score by a factor 2, and a normalised eigenvalue of noise again (at least `THETA`).
+Beside the spectra stands the dimension that neighbours tell of the first training set of each P, which no score knows of.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from numerics.store import atomic
+from numerics.store import atomic, save_dataset
 from theory.subspaces import subspace_collapse_times
+from validation.data_dimension import available, data_dimension, dimension_variables
 from validation.empirical_score import EmpiricalScore
 from validation.experiments.presets import chosen
 from validation.experiments.progress import counter
@@ -121,7 +123,8 @@ def run(
     preset : "quick" (about a minute; P up to 1000 beyond the first case), "full" (some 15 minutes) or a `Preset`
     seed : int; progress : callable (training sets probed, of all); device : torch device
     out : folder, optional
-        losing_dimensions.csv (verdicts), losing_dimensions_times.csv (all times), .nc and figures are written there.
+        losing_dimensions.csv (verdicts), losing_dimensions_times.csv (all times), losing_dimensions_dimension.csv (the
+        dimension of the training points themselves), .nc and figures are written there.
     cases : what is probed
     network : callable (X (P, N), seed) -> score, optional
         A score trained on X (anything `validation.score_functions.as_score` takes); then the frame at the centre is
@@ -163,7 +166,8 @@ def run(
         rows += heuristic_rows(case.label, data, P, preset.t, found)
         rows += time_rows(case.label, data, P, preset.t, found, controls[key], times)
         shares[key][P] = (len(found), claim_shares(preset.t, [f.probe for f in found]))
-        curves[(*key, P)] = curves_of(data, P, preset.t, [f.probe for f in found], trained)
+        part = curves_of(data, P, preset.t, [f.probe for f in found], trained)
+        curves[(*key, P)] = part.assign(_dimension(data, P, seed))
     for (label, normalised), by_size in shares.items():
         rows += claim_rows(label, normalised, preset.t, by_size, controls[(label, normalised)])
     result = concluded(
@@ -204,6 +208,13 @@ def _one(data: BlockData, P: int, preset: Preset, seed: tuple[int, ...], device:
     return Found(seen, np.array(squares), np.array(weights))
 
 
+def _dimension(data: BlockData, P: int, seed: int) -> dict[str, Any]:
+    """The dimension of the first training set itself; of more than 5000 points as many are drawn."""
+    if not available():
+        return {}
+    return dimension_variables(data_dimension(data.sample(P, (seed, P, 0, 0)).numpy(), seed=seed))
+
+
 def _network(network: Callable, data: BlockData, P: int, preset: Preset, seed: int, device: str) -> Probe:
     X = data.sample(P, (seed, P, 0, 0), device)
     return probe(network(X, seed), data, preset.t, points=preset.points[P], seed=(seed, P, 0), X=X, device=device)
@@ -228,6 +239,9 @@ def _save(result: ExperimentResult, times: Sequence[Mapping[str, Any]], folder: 
     for name, page in pages.items():
         save_figure(page, folder / f"{name}.png")
     save(result, figure(result), folder)
+    if "data_dimension" in result.curves:
+        names = [name for name in result.curves.data_vars if name.startswith("data_dimension")]
+        save_dataset(result.curves[names], folder / "losing_dimensions_dimension.csv")
     with atomic(folder / "losing_dimensions_times.csv") as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, list(times[0]), lineterminator="\n")
         writer.writeheader()

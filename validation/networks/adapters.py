@@ -114,11 +114,14 @@ class ModelScore(_Flat):
     def _score(self, x: torch.Tensor, t: float) -> torch.Tensor:
         x, t = (x - self.centre) / self.unit, t / self.unit**2
         scale = self.scale(t)
-        level = torch.full((len(x),), float(self.condition(t)), dtype=x.dtype, device=x.device)
-        out = self._call(scale * x, level)
+        out = self._call(scale * x, self._level(x, t))
         if not isinstance(out, torch.Tensor) or out.shape != x.shape:
             raise DomainError("model", getattr(out, "shape", type(out)), f"one whose result has shape {tuple(x.shape)}")
         return score_from(self.predicts, out, x, t, scale) / self.unit
+
+    def _level(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        """(B,) what the model is told of the noise."""
+        return torch.full((len(x),), float(self.condition(t)), dtype=x.dtype, device=x.device)
 
     def _call(self, y: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         return self.module(y, level)

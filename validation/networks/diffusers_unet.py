@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +16,11 @@ from numerics.domain import DomainError, finite
 from theory.noise import t_from_alpha_bar
 from validation.networks.adapters import ModelScore
 
-__all__ = ["DiffusersScore"]
+__all__ = ["DiffusersScore", "is_pipeline", "pipeline_mark"]
 
 _PREDICTION = {"epsilon": "noise", "sample": "x0", "v_prediction": "v"}
+_INDEX = "model_index.json"
+_TIMESTEP = ("auto", "fractional", "nearest")
 
 
 class DiffusersScore(ModelScore):
@@ -22,18 +28,25 @@ class DiffusersScore(ModelScore):
 
     Parameters
     ----------
-    unet : callable (sample, timestep) -> object with `.sample`, a tuple or a tensor; e.g. `UNet2DModel`
-    scheduler : has `alphas_cumprod`, (T,) decreasing, and `config.prediction_type`: epsilon, sample or v_prediction
+    unet : callable (sample, timestep) -> object with `.sample`, a tuple or a tensor; e.g. `UNet2DModel`. Of twice as many
+        channels (a learned variance) the first half is taken, as its scheduler does.
+    scheduler : has `alphas_cumprod`, (T,) decreasing, and `config.prediction_type`: epsilon, sample or v_prediction (DDPM,
+        DDIM, PNDM, Euler, DPM-Solver, UniPC, ...). Which of them does not matter: steps are not taken with it.
     shape : of one image, (C, H, W); default from `unet.config.in_channels` and `sample_size`
-    timestep : "fractional" (interpolated in log t: what sinusoidal embeddings take) or "nearest" (a trained integer, whose t
-        differs by up to half a step)
-    centre, unit : of `ModelScore`; diffusers' image models are usually trained on pixels 2 x - 1, that is centre=0.5, unit=0.5
+    timestep : "fractional" (interpolated in log t: what sinusoidal embeddings take), "nearest" (a trained integer, whose t
+        differs by up to half a step) or "auto": nearest for a learned embedding of integers, else fractional
+    dtype : the UNet is evaluated in; default its own. float64 for Jacobians at small t. The UNet itself is cast.
+    centre, unit, chunk : of `ModelScore`; diffusers' image models are usually trained on pixels 2 x - 1, that is centre=0.5,
+        unit=0.5 for pixels in [0, 1], and nothing for pixels in [-1, 1]
 
     Raises
     ------
-    DomainError : a scheduler without these, another prediction type, or t outside the range of its timesteps
+    DomainError : a scheduler without these or with timesteps that are not those of alphas_cumprod, another prediction type, a
+        UNet that wants labels or text, or t outside the range of its timesteps. A last timestep without any signal
+        (rescale_betas_zero_snr) is t = infinity and left out.
 
-    The failure that looks normal: a UNet trained with classifier or text conditioning, called without.
+    The failure that looks normal: pixels on another scale than the UNet was trained on. And what a scheduler does to x0 while
+    it samples (clip_sample, thresholding) is no part of the score.
     """
 
     def __init__(
@@ -42,57 +55,84 @@ class DiffusersScore(ModelScore):
         scheduler: Any,
         *,
         shape: Sequence[int] | None = None,
-        timestep: str = "fractional",
+        timestep: str = "auto",
+        dtype: torch.dtype | None = None,
         **options: Any,
     ):
-        config = getattr(scheduler, "config", None)
-        predicts = _get(config, "prediction_type")
-        if predicts not in _PREDICTION:
-            raise DomainError("scheduler.config.prediction_type", predicts, ", ".join(_PREDICTION))
-        bars = getattr(scheduler, "alphas_cumprod", None)
-        if bars is None:
-            raise DomainError(
-                "scheduler", type(scheduler).__name__, "one with alphas_cumprod", "Use ModelScore for others"
-            )
-        bars = finite("scheduler.alphas_cumprod", torch.as_tensor(bars).cpu().numpy())
-        if bars.ndim != 1 or len(bars) < 2 or not (np.diff(bars) < 0).all() or not (bars[-1] > 0 and bars[0] < 1):
-            raise DomainError("scheduler.alphas_cumprod", bars.shape, "decreasing numbers in (0, 1), at least two")
-        if timestep not in ("fractional", "nearest"):
-            raise DomainError("timestep", timestep, '"fractional" or "nearest"')
+        self.log_t = np.log(t_from_alpha_bar(_alpha_bars(scheduler)))
+        predicts, config = _get(scheduler.config, "prediction_type"), getattr(unet, "config", None)
+        if timestep not in _TIMESTEP:
+            raise DomainError("timestep", timestep, ", ".join(_TIMESTEP))
+        learned = _get(config, "time_embedding_type") == "learned"
+        if learned and timestep == "fractional":
+            raise DomainError("timestep", timestep, '"nearest" for a unet that has learned an embedding of integers')
+        for name in ("class_embed_type", "num_class_embeds", "cross_attention_dim"):
+            if _get(config, name) is not None:
+                raise DomainError(
+                    f"unet.config.{name}",
+                    _get(config, name),
+                    "None: an unconditional UNet",
+                    "Wrap it with the condition that is meant: lambda y, step: unet(y, step, class_labels=...)",
+                )
         if shape is None:
-            config = getattr(unet, "config", None)
             size, channels = _get(config, "sample_size"), _get(config, "in_channels")
             if size is None or channels is None:
                 raise DomainError(
                     "shape", None, "(C, H, W) for a unet whose config does not tell sample_size and in_channels"
                 )
             shape = (channels, *((size, size) if isinstance(size, int) else size))
-        self.log_t = np.log(t_from_alpha_bar(bars))
-        self.round = timestep == "nearest"
+        if dtype is not None and isinstance(unet, torch.nn.Module):
+            torch.nn.Module.to(unet, dtype)
+        self.round = learned or timestep == "nearest"
         super().__init__(
             unet, predicts=_PREDICTION[predicts], convention="ddpm", condition=self.timestep, shape=shape, **options
         )
 
     @classmethod
-    def from_pretrained(cls, path: str, **options: Any) -> DiffusersScore:
-        """The unconditional pipeline saved in a folder (or known by that name to diffusers, which must be installed)."""
+    def from_pretrained(cls, path: str | os.PathLike, **options: Any) -> DiffusersScore:
+        """The unconditional pipeline saved in a folder (or known by that name to diffusers, which must be installed).
+
+        Raises
+        ------
+        DomainError : diffusers not installed, nothing there, or a pipeline of more than a UNet of pixels and its scheduler
+        """
         try:
-            from diffusers import DDPMPipeline
+            from diffusers import DiffusionPipeline
+            from diffusers.utils import logging
         except ImportError as error:
             raise DomainError(
                 "diffusers", "not installed", "installed to load its pipelines", "pip install diffusers"
             ) from error
-        pipeline = DDPMPipeline.from_pretrained(path)
+        allowed = f"a folder with a {_INDEX} that diffusers' save_pretrained wrote"
+        if is_pipeline(path):
+            with open(Path(path) / _INDEX, encoding="utf-8") as file:
+                parts = {name for name in json.load(file) if not name.startswith("_")}
+            if parts != {"unet", "scheduler"}:
+                raise DomainError("path", str(path), "a pipeline of unet and scheduler", f"(it has {sorted(parts)})")
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            pipeline = DiffusionPipeline.from_pretrained(str(path))
+        except (OSError, ValueError) as error:
+            raise DomainError("path", str(path), allowed, f"({error})") from error
+        finally:
+            if shown:
+                logging.enable_progress_bar()
+        if set(pipeline.components) != {"unet", "scheduler"}:
+            raise DomainError(
+                "path", str(path), "a pipeline of unet and scheduler", f"(it has {sorted(pipeline.components)})"
+            )
         return cls(pipeline.unet, pipeline.scheduler, **options)
 
     @property
     def t_range(self) -> tuple[float, float]:
-        """Noise variances (in the model's units) of the first and last timestep."""
-        return float(np.exp(self.log_t[0])), float(np.exp(self.log_t[-1]))
+        """Noise variances, in the data's squared units, of the first and last timestep."""
+        low, high = (self.unit**2 * float(np.exp(end)) for end in self.log_t[[0, -1]])
+        return low, high
 
     def timestep(self, t: float) -> float:
-        """The timestep at which the scheduler's noise is t."""
-        low, high = self.t_range
+        """The timestep at which the scheduler's noise is t, in the model's units."""
+        low, high = (float(np.exp(end)) for end in self.log_t[[0, -1]])
         if not low * (1 - 1e-9) <= t <= high * (1 + 1e-9):
             allowed = (
                 f"in [{low:.4g}, {high:.4g}], the noise of the scheduler's timesteps (in units of the model's data)"
@@ -101,11 +141,51 @@ class DiffusersScore(ModelScore):
         step = float(np.interp(np.log(t), self.log_t, np.arange(len(self.log_t))))
         return float(round(step)) if self.round else step
 
+    def _level(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        # not in the type of a half-precision UNet: bfloat16 knows no integer between 512 and 514
+        dtype = torch.long if self.round else torch.promote_types(x.dtype, torch.float32)
+        return torch.full((len(x),), self.timestep(t), dtype=torch.float64, device=x.device).to(dtype)
+
     def _call(self, y: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        out = self.module(y, level.long() if self.round else level)
-        if isinstance(out, torch.Tensor):
-            return out
-        return out[0] if isinstance(out, tuple) else out.sample
+        out = self.module(y, level)
+        if not isinstance(out, torch.Tensor):
+            out = out[0] if isinstance(out, tuple) else out.sample
+        return out[:, : y.shape[1]] if out.shape[1:2] == (2 * y.shape[1],) else out
+
+
+def is_pipeline(path: str | os.PathLike) -> bool:
+    """Whether this is a folder in which diffusers saved a pipeline."""
+    return (Path(path) / _INDEX).is_file()
+
+
+def pipeline_mark(path: str | os.PathLike) -> str:
+    """A short hash of all files of a saved pipeline."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
+        with open(file, "rb") as stream:
+            digest.update(f"{file.relative_to(path)} {hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _alpha_bars(scheduler: Any) -> np.ndarray:
+    config = getattr(scheduler, "config", None)
+    bars = getattr(scheduler, "alphas_cumprod", None)
+    if bars is None:
+        raise DomainError("scheduler", type(scheduler).__name__, "one with alphas_cumprod", "Use ModelScore for others")
+    predicts = _get(config, "prediction_type")
+    if predicts not in _PREDICTION:
+        raise DomainError("scheduler.config.prediction_type", predicts, ", ".join(_PREDICTION))
+    if _get(config, "timestep_type") == "continuous":
+        raise DomainError(
+            "scheduler.config.timestep_type", "continuous", '"discrete"', "Use ModelScore with condition='c_noise'"
+        )
+    # as diffusers rounds them: in float32 they are the noise that the UNet was trained on
+    bars = finite("scheduler.alphas_cumprod", torch.as_tensor(bars).detach().double().cpu().numpy())
+    if bars.ndim == 1 and len(bars) and (bars[-1] == 0 or _get(config, "rescale_betas_zero_snr")):
+        bars = bars[:-1]
+    if bars.ndim != 1 or len(bars) < 2 or not (np.diff(bars) < 0).all() or not (bars[-1] > 0 and bars[0] < 1):
+        raise DomainError("scheduler.alphas_cumprod", bars.shape, "decreasing numbers in (0, 1), at least two")
+    return bars
 
 
 def _get(config: Any, name: str) -> Any:

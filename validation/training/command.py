@@ -20,10 +20,11 @@ from validation.training.configuration import TrainingConfig
 from validation.training.convergence import convergence
 from validation.training.trainer import Trainer
 
-__all__ = ["FittedGaussian", "audit_model", "members", "report_lines", "split", "train"]
+__all__ = ["FittedGaussian", "audit_model", "audit_pipeline", "members", "report_lines", "split", "train"]
 
 LINEAR = BlockData((5, 5, 20), (1.0, 0.09, 1e-4))  # the headline's manifold
 _LINEAR_POINTS, _HELD_OUT = 101_000, 512
+_PER_DIRECTION = 4  # points for each of N numbers, from which on a covariance is a reference
 
 
 def split(source: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor, Any]:
@@ -43,7 +44,7 @@ def split(source: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor, Any]:
     if data == "linear":
         X = LINEAR.sample(_LINEAR_POINTS, (seed, 0))
         return X[_HELD_OUT:], X[:_HELD_OUT], LINEAR.exact()
-    dataset = load(None if data == "digits" else data, seed=seed, **options)
+    dataset = load(data, seed=seed, **options)
     X = torch.from_numpy(np.array(dataset.X, dtype=np.float64))
     if len(dataset.shape) > 1:
         X = X.reshape(len(X), *((1,) if len(dataset.shape) == 2 else ()), *dataset.shape)
@@ -118,6 +119,36 @@ def audit_model(
         new = new if len(new) > 1 else None
         found.append((P, convergence(face, flat, t, fresh=new, exact=reference, points=points)))
     return found
+
+
+def audit_pipeline(
+    path: str | os.PathLike,
+    data: str | os.PathLike | None,
+    *,
+    points: int = 256,
+    seed: int = 0,
+    device: str = "cpu",
+    **options: Any,
+) -> tuple[int, xr.Dataset]:
+    """A diffusers pipeline as `audit_model` has it, on data that are given: those it was trained on.
+
+    The population is that of the Gaussian with their covariance, where there are enough of them to know it. Points kept back
+    are fresh to the empirical score, and to the network only if its trainer kept them back too.
+
+    Raises
+    ------
+    DomainError : see `validation.spectrum_subjects.from_pipeline`
+    """
+    from validation.spectrum_subjects import from_pipeline
+
+    subject = from_pipeline(path, data, device=device, seed=seed, **options)
+    low, high = max(subject.t_range[0], 2e-3**2), min(subject.t_range[1], 10.0**2)
+    t = np.geomspace(low * (1 + 1e-6), high * (1 - 1e-6), 13)
+    X, fresh = subject.X.to(device), subject.fresh.to(device)
+    reference = FittedGaussian(X) if len(X) >= _PER_DIRECTION * subject.N else None
+    return len(X), convergence(
+        subject.networks["network"], X, t, fresh=fresh, exact=reference, points=points, seed=seed
+    )
 
 
 def members(

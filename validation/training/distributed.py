@@ -1,4 +1,4 @@
-"""More than one device: every process takes its rows of the same global batch, and torch's DistributedDataParallel averages.
+"""More than one device, through accelerate: every process takes its rows of the same global batch, and gradients are averaged.
 
     torchrun --nproc-per-node 4 --no-python geomem train data.npy --device cuda --out model.safetensors
 
@@ -11,54 +11,64 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from numerics.domain import DomainError
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 __all__ = ["Processes", "launched", "process_group"]
 
 
 class Processes:
-    """This process among those of the default group of torch.distributed, for a global batch they can share evenly."""
+    """This process among those that were launched together, for a global batch they can share evenly."""
 
-    def __init__(self, batch: int):
-        if not (dist.is_available() and dist.is_initialized()):
-            remedy = "Start with torchrun, inside validation.training.distributed.process_group"
-            raise DomainError("distributed", True, "used inside an initialised torch.distributed group", remedy)
-        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+    def __init__(self, batch: int, device: torch.device):
+        if not launched():
+            remedy = "Start it with torchrun or accelerate launch; without them leave it out"
+            raise DomainError("distributed", True, "used in one of several launched processes", remedy)
+        _state(device)  # first, for its word on a missing package
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+        self.rank, self.count = self.accelerator.process_index, self.accelerator.num_processes
         if batch % self.count:
             raise DomainError("batch", batch, f"a multiple of the number of processes, {self.count}")
         share = batch // self.count
         self.rows = slice(self.rank * share, (self.rank + 1) * share)
-        self._flag = torch.zeros(1, device="cuda" if dist.get_backend() == "nccl" else "cpu")
 
     def any(self, here: bool) -> bool:
         """Whether it is so in any process; all must ask together. Without it one Ctrl-C would leave the others waiting."""
-        dist.all_reduce(self._flag.fill_(float(here)), op=dist.ReduceOp.MAX)
-        return bool(self._flag)
+        return bool(self.accelerator.reduce(torch.tensor(float(here), device=self.accelerator.device)))
 
-    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
+    def wrap(self, module: nn.Module) -> nn.Module:
         """The module with averaged gradients."""
-        return DistributedDataParallel(module, device_ids=[device.index or 0] if device.type == "cuda" else None)
+        return self.accelerator.prepare_model(module)
 
 
 def launched() -> bool:
-    """Whether torchrun started this process."""
+    """Whether torchrun or accelerate launch started this process beside others."""
     return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager
 def process_group(device: str) -> Iterator[str]:
-    """The group that torchrun describes in the environment: nccl on cuda, gloo elsewhere; yields this process's device."""
-    backend = "nccl" if device.startswith("cuda") else "gloo"
-    dist.init_process_group(backend)
+    """The group that the environment describes: nccl on cuda, gloo on the cpu; yields this process's device."""
+    state = _state(torch.device(device))
     try:
-        if backend == "nccl":
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        yield f"cuda:{os.environ['LOCAL_RANK']}" if backend == "nccl" else device
+        yield str(state.device)
     finally:
-        dist.destroy_process_group()
+        state.destroy_process_group()
+
+
+def _state(device: torch.device) -> PartialState:
+    try:
+        from accelerate import PartialState
+    except ImportError as error:
+        remedy = "pip install accelerate"
+        raise DomainError("distributed", "accelerate is not installed", "an installed accelerate", remedy) from error
+    return PartialState(cpu=device.type == "cpu")

@@ -56,7 +56,8 @@ class Trainer:
     device : torch device; path : checkpoint file (.safetensors), written every minute, at the end and on Ctrl-C; resumed from
         if it is there and `resume`
     resume : go on from `path` where it exists; False starts anew
-    distributed : split each batch over the processes of torch.distributed (torchrun), see `validation.training.distributed`
+    distributed : split each batch over the processes that torchrun or accelerate launch started, see
+        `validation.training.distributed`
     note : mapping kept in the checkpoint, e.g. where the data came from
 
     Raises
@@ -93,9 +94,9 @@ class Trainer:
         self.batches = Batches(self.data, self.seeds, self.config.batch, self.config.noise)
         shape = tuple(self.data[0].shape[1:])
         self.denoiser = build(network, shape=shape, scales=scales, seeds=self.seeds).to(self.device, self.config.dtype)
-        self.processes = Processes(self.config.batch) if distributed else None
+        self.processes = Processes(self.config.batch, self.device) if distributed else None
         loss = _Loss(self.denoiser)
-        self._loss = self.processes.wrap(loss, self.device) if self.processes else loss
+        self._loss = self.processes.wrap(loss) if self.processes else loss
         self.parameters = list(self.denoiser.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
         fused = self.device.type in ("cpu", "cuda")

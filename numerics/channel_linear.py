@@ -12,9 +12,9 @@ import math
 import numpy as np
 from numba import njit
 
-from .channel_smooth import CLEAN, HALF_LOG_2PI, REACH
+from .channel_smooth import CLEAN
 from .half_lines import BLOCK, block_work, half_line_laws, half_line_moments
-from .meshes import graded_mesh, uniform_mesh
+from .meshes import HALF_LOG_2PI, REACH, graded_mesh, uniform_mesh
 
 __all__ = ["linear_cell"]
 
@@ -59,7 +59,7 @@ def _omega_mesh(low, high, points, outer, root_V, root_s, wide, gl_nodes, gl_wei
 
 @njit(cache=True, error_model="numpy")
 def linear_cell(q, slope, sigma, V, beta, delta, mode, rule, parity, shape, gl_nodes, gl_weights, out):
-    """All moments of one cell; see `numerics.channel.channel_moments`."""
+    """All moments of one cell; see `numerics.channel.Channel.moments`."""
     # two levels h for one x (a fold), or two x for one h (a jump), compete sharply; else less is asked of the outer
     # integrals than for a table, because the inner ones are exact
     jump = abs(shape[1] + shape[2] * shape[0] - shape[3] - shape[4] * shape[0]) > 0.0

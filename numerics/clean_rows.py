@@ -12,12 +12,9 @@ import numpy as np
 from numba import njit
 
 from .fast_exp import exp_block, log_block
-from .inner_peak import SHORT, inner_at, windows
+from .inner_peak import GROUP, LEAST, SHORT, inner_at, windows
 
-__all__ = ["GROUP", "clean_rows", "kernel_matrix"]
-
-GROUP = 4  # rows treated together
-LEAST = 1e-130  # a sum below this says that the peak was not found
+__all__ = ["clean_rows", "kernel_matrix"]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})

@@ -23,7 +23,6 @@ from .fast_exp import exp_block
 __all__ = ["BLOCK", "block_work", "half_line_laws", "half_line_moments"]
 
 BLOCK = 96  # observations at a time; a multiple of every vector length
-HALF_LOG_2PI = 0.9189385332046727
 SQRT_HALF = 0.7071067811865476
 SQRT_2_OVER_PI = 0.7978845608028654
 INV_SQRT_2PI = 0.3989422804014327

@@ -16,7 +16,9 @@ from .fast_exp import exp_block
 
 __all__ = ["ROWS", "SHORT", "inner_at", "inner_run", "monotone_runs", "widest_run"]
 
-ROWS = 8  # observations treated together
+ROWS = 8  # observations that `inner_run` treats together
+GROUP = 4  # and those that share the load of a node where a loop over nodes serves several
+LEAST = 1e-130  # of such a sum over nodes: below, the peak was not found
 SHORT = 96  # inner nodes up to which every observation takes them all
 RUN = 20.0  # longest run of observations, in noise widths, that one pair of exponentials serves
 LOWEST, HIGHEST = -690.0, 600.0  # exponents end here

@@ -12,14 +12,12 @@ import numpy as np
 from numba import njit
 
 from .fast_exp import exp_block, log_block
-from .inner_peak import SHORT, STRIDE, exponents, inner_at, windows
+from .inner_peak import GROUP, LEAST, SHORT, STRIDE, exponents, inner_at, windows
 
-__all__ = ["GROUP", "longest_run", "matched_rows"]
+__all__ = ["longest_run", "matched_rows", "matched_singly", "observed_range"]
 
-GROUP = 4  # rows that share the load of a node
 RUN = 20.0  # longest run of rows, in noise widths, that one chain serves
 LOST = -690.0  # a node starting below this is not within 1e-60 of the sum of any row of its run
-LEAST = 1e-130  # and a sum below this says that the peak was not found
 
 
 @njit(cache=True, error_model="numpy")
@@ -167,6 +165,7 @@ def matched_rows(
             most = min(longest, 2 * most)
         else:
             for k in range(first, first + m):
+                # (written out here and below: a function for it, inlined or not, is measurably slower)
                 spent = inner_at(low + step * k, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, result, 0)
                 exps += spent
                 served += spent
@@ -180,3 +179,30 @@ def matched_rows(
     sums[6, count - 1] *= 0.5
     _averages(sums, count, weight * step, V, beta, out)
     return exps, served
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def matched_singly(x, w_x, weight, V, beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, sums, result, out):
+    """`matched_rows` for the observations `x` of any mesh, with its weights `w_x`, each by itself."""
+    if x.size > sums.shape[1]:
+        sums = np.empty((7, x.size))
+    exps = 0
+    for k in range(x.size):
+        exps += inner_at(x[k], beta, s, log_w, y, n, runs, slack, e, p, scale, bits, spans, result, 0)
+        sums[0, k], sums[1, k], sums[2, k] = 1.0, result[0, 1], np.sqrt(result[0, 3] - result[0, 4])
+        sums[3, k], sums[4, k], sums[5, k], sums[6, k] = result[0, 0], 0.0, 0.0, w_x[k] * np.exp(result[0, 0])
+    _averages(sums, x.size, weight, V, beta, out)
+    return exps, exps
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def observed_range(s, y, n, d, radius):
+    """Range of ``x`` that ``s(h) + d noise`` reaches within `radius` standard deviations of (h, noise) together."""
+    low, high = np.inf, -np.inf
+    for j in range(0, n, 3):
+        rest = radius * radius - y[j] * y[j]
+        if rest >= 0.0:
+            rest = d * np.sqrt(rest)
+            low = min(low, s[j] - rest)
+            high = max(high, s[j] + rest)
+    return low - 0.1 * d, high + 0.1 * d

@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["GL_NODES", "GL_WEIGHTS", "graded_mesh", "panel_edges", "uniform_mesh"]
+__all__ = ["GL_NODES", "GL_WEIGHTS", "HALF_LOG_2PI", "REACH", "graded_mesh", "panel_edges", "uniform_mesh"]
 
+REACH = 8.3  # sums with a Gaussian weight end here: the density is 1e-15 of its peak
+HALF_LOG_2PI = 0.9189385332046727
 GL_NODES, GL_WEIGHTS = np.polynomial.legendre.leggauss(12)
 
 

@@ -12,8 +12,9 @@ from scipy.stats import chi2
 from numerics.adaptive import integrate_panels
 from numerics.contour import Inversion, _sums
 from numerics.domain import DomainError
+from theory.boltzmann_weight import cumulants, log_transform
 from theory.finite_size import expected_log_partition, true_point_weight
-from theory.finite_size_law import PartitionLaw, cumulants, log_transform
+from theory.finite_size_law import PartitionLaw
 from theory.finite_size_samples import finite_spectrum
 from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
 
@@ -30,7 +31,7 @@ def law_of(r, x_square, t, log_P, n=None):
 
 
 def G_of(law, v):
-    return np.exp(-np.exp(law.log_G(np.atleast_1d(np.asarray(v, float)))[0]))
+    return np.exp(-np.exp(law.one.log_G(np.atleast_1d(np.asarray(v, float)))[0]))
 
 
 # --- the transform of one Boltzmann weight --------------------------------------------------------------------------
@@ -84,7 +85,7 @@ def test_G_against_the_integral_over_one_coordinate(r, x, t):
         width = 6 * math.sqrt(t / r * (1 + max(v, 0)))
         points = [z for z in (peak - width, peak, peak + width) if -12 < z < 12]
         value = quad(tail, -12, 12, points=points, limit=2000, epsabs=0, epsrel=1e-12)[0]
-        log_minus, error = law.log_G(np.array([v]))
+        log_minus, error = law.one.log_G(np.array([v]))
         assert -np.expm1(-np.exp(log_minus[0])) == pytest.approx(value, rel=1e-11)
         assert error[0] < 1e-12
 
@@ -99,7 +100,7 @@ def test_G_and_its_moments_against_a_grid_over_two_coordinates():
         w = np.exp(v - energy)
         assert G_of(law, v)[0] == pytest.approx((density * np.exp(-w)).sum(), rel=1e-12)
         for k in (1, 2):
-            value = np.exp(law.log_moment(k, np.array([v]))[0][0])
+            value = np.exp(law.one.log_moment(k, np.array([v]))[0][0])
             assert value == pytest.approx((density * w**k * np.exp(-w)).sum(), rel=1e-11)
 
 
@@ -125,7 +126,7 @@ def test_contour_against_mpmath(N, t, v):
         knots = [mp.mpf(0)] + [width * mp.mpf(2) ** k for k in range(60) if width * 2**k < 60]
         integral = mp.quad(g, knots) / mp.pi
         log_tail = float(f(a) + mp.log(integral))
-    ours = law.log_G(np.array([v]))[0][0]
+    ours = law.one.log_G(np.array([v]))[0][0]
     assert ours == pytest.approx(math.log(-math.log1p(-math.exp(log_tail))), rel=1e-11, abs=1e-11)
 
 
@@ -174,7 +175,7 @@ def test_weights_sum_to_one_from_P_2_to_e500_and_N_1_to_10000(N, log_P, t):
     assert abs(value - 1) < 1e-11
     assert error < 1e-10
     log_Z, error = law.expected_log()
-    annealed = log_P + law.log_M(1.0)
+    annealed = log_P + law.one.log_M(1.0)
     assert log_Z <= annealed + 1e-9  # Jensen
     assert error < 1e-13 * abs(log_Z) + 1e-11
 

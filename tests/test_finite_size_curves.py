@@ -9,6 +9,7 @@ from scipy.stats import chi2
 
 from numerics.domain import DomainError
 from theory import collapse_time, generalization_time, onset_time
+from theory.boltzmann_weight import cumulants
 from theory.finite_size import expected_log_partition, expected_participation, true_point_weight
 from theory.finite_size_corrections import (
     collapse_time_first_order,
@@ -24,7 +25,7 @@ from theory.finite_size_curves import (
     finite_size_times,
     held_out_cross_entropy,
 )
-from theory.finite_size_law import PartitionLaw, cumulants
+from theory.finite_size_law import PartitionLaw
 from theory.finite_size_samples import annealed_mean, draws, finite_spectrum, linear_control
 from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
 

@@ -12,7 +12,7 @@ from numerics.domain import DomainError
 from theory import Isotropic, LinearManifold, collapse_time, critical_alpha, onset_time
 from theory.drift import weight_exceeds_half
 from theory.trajectories import commitment_width, edge_correction
-from validation import EmpiricalScore, nearest_law
+from validation import EmpiricalScore, nearest_law, returns_verdicts
 from validation.experiments import generalization_law, traps
 from validation.prediction import Outcome, Prediction
 from validation.returns import commitment, measure_commitments, measure_returns
@@ -167,7 +167,7 @@ def test_small_law_run_is_whole_and_reproducible(tmp_path):
 
 def test_small_trap_run_is_whole_and_notices_the_wrong_time(tmp_path, monkeypatch):
     """With the onset time in the place of the collapse time the returns disagree: the control of the experiment."""
-    monkeypatch.setattr(traps, "_DRAWS", 300)
+    monkeypatch.setattr(returns_verdicts, "_DRAWS", 300)
     preset = traps.Preset("tiny", 1, 3, 8, 8, weights=1500, replicas=4)
     case = traps.Case("linear", MODEL, 0.2, (14, 20, 30))
     seen = []

@@ -38,7 +38,8 @@ def finite_size_value(kind: str, model: Any, alpha: float, N: float, *, t: float
     ----------
     kind : "collapse", "onset", "basin" or "generalization"
     model : GaussianModel or HiddenManifold, with one alpha_D
-        A hidden manifold takes some seconds for the first value; what does not depend on N is kept.
+        A hidden manifold takes some seconds for the first value; what does not depend on N is kept, for each model. (Two
+        lambdas are two models, see `theory.hidden.HiddenManifold`.)
     alpha : float > 0
         log(P - 1)/N for the first three (the true point's competitors), log P/N for generalization.
     N : float

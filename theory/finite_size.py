@@ -13,15 +13,12 @@ Two settings, always told apart:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from numerics.domain import DomainError, finite, integer, positive
 from theory.finite_size_law import PartitionLaw
-from theory.finite_size_samples import annealed_slack, draws, linear_control, typical_lambda
+from theory.finite_size_samples import linear_control, typical_lambda
+from theory.finite_size_setup import Setup
 
 __all__ = ["Estimate", "LogPartition", "expected_log_partition", "expected_participation", "true_point_weight"]
 
@@ -103,7 +100,7 @@ def expected_log_partition(
     >>> round(float(result.value), 9), bool(result.quadrature < 1e-12)
     (-4.856087252, True)
     """
-    setup = _Setup(model, P, N, t, kind, x, seed, samples, log_P)
+    setup = Setup(model, P, N, t, kind, x, seed, samples, log_P)
     noisy = setup.noisy
     rows = []
     for t_now in setup.t:
@@ -118,7 +115,7 @@ def expected_log_partition(
             if x is None:
                 if draw.group not in lam:
                     lam[draw.group] = typical_lambda(draw.spectrum, t_now, noisy, setup.log_P)
-                control = linear_control(draw.spectrum, t_now, noisy, lam[draw.group], law.p)
+                control = linear_control(draw.spectrum, t_now, noisy, lam[draw.group], law.one.p)
             fresh.append(offset + value - control)
             excess.append(beside)
             q.append(max(e1, e2))
@@ -169,17 +166,12 @@ def true_point_weight(
     >>> [round(float(v), 1) for v in w.value]
     [1.0, 0.6, 0.1]
     """
-    setup = _Setup(model, P, N, t, kind, x, seed, samples, log_P)
+    setup = Setup(model, P, N, t, kind, x, seed, samples, log_P)
     rows = []
     for t_now in setup.t:
-        values, q = [], []
-        for draw in setup.draws:
-            law, _, log_a = setup.law(draw, t_now, rest=True)
-            value, e = law.weight(log_a)
-            values.append(value)
-            q.append(e)
+        values, q = setup.ask(t_now, PartitionLaw.weight, rest=True)
         values = setup.controlled(values, t_now, "weight")
-        rows.append([*setup.average(values, max(q), exact=x is not None and not setup.noisy), max(q)])
+        rows.append([*setup.average(values, q, exact=x is not None and not setup.noisy), q])
     value, error, quadrature = (setup.shaped(column) for column in zip(*rows, strict=True))
     return Estimate(value, error, quadrature, len(setup.draws))
 
@@ -217,85 +209,12 @@ def expected_participation(
     >>> round(float(expected_participation(Isotropic(1.0), P=1000, N=20, t=1e4, samples=2).value), 6)
     0.001002
     """
-    setup = _Setup(model, P, N, t, kind, x, seed, samples, log_P)
+    setup = Setup(model, P, N, t, kind, x, seed, samples, log_P)
+    question = PartitionLaw.participation_beside if planted else lambda law, log_a: law.participation()
+    exact = x is not None and not (planted and setup.noisy)
     rows = []
     for t_now in setup.t:
-        values, q = [], []
-        for draw in setup.draws:
-            law, _, log_a = setup.law(draw, t_now, rest=planted)
-            value, e = law.participation_beside(log_a) if planted else law.participation()
-            values.append(value)
-            q.append(e)
-        exact = x is not None and not (planted and setup.noisy)
-        rows.append([*setup.average(values, max(q), exact=exact), max(q)])
+        values, q = setup.ask(t_now, question, rest=planted)
+        rows.append([*setup.average(values, q, exact=exact), q])
     value, error, quadrature = (setup.shaped(column) for column in zip(*rows, strict=True))
     return Estimate(value, error, quadrature, len(setup.draws))
-
-
-class _Setup:
-    """Checked arguments, the draws they share, and the averages over them."""
-
-    def __init__(self, model, P, N, t, kind, x, seed, samples, log_P):
-        if kind not in ("noisy", "clean"):
-            raise DomainError("kind", kind, '"noisy" or "clean"')
-        if t is None:
-            raise DomainError("t", "missing", "a number > 0 or an array of such")
-        self.noisy, self.x_given = kind == "noisy", x is not None
-        array = positive("t", t, allowed="finite and > 0 (a variance)")
-        self.shape, self.t = array.shape, array.ravel()
-        self.log_P, self.log_rest = _log_counts(P, log_P)
-        self.draws = draws(model, N, seed=seed, samples=samples, x=x)
-        self.spectrum = self.draws[0].spectrum
-
-    def law(self, draw, t, rest=False):
-        p, offset, log_a = draw.point(t, self.noisy)
-        r, n = draw.spectrum.variance, draw.spectrum.multiplicity
-        return PartitionLaw(r / t, n, p, self.log_rest if rest else self.log_P), offset, log_a
-
-    def average(self, values, quadrature, *, exact=False):
-        """Mean over the draws and its standard error, from the means of the groups that share a spectrum."""
-        values = np.asarray(values, dtype=float)
-        if exact:
-            return float(values[0]), float(quadrature)
-        group = np.array([draw.group for draw in self.draws])
-        means = np.array([values[group == g].mean() for g in np.unique(group)])
-        spread = means.std(ddof=1) / math.sqrt(means.size) if means.size > 1 else math.nan
-        return float(values.mean()), float(math.hypot(spread, quadrature))
-
-    def controlled(self, values, t, want) -> np.ndarray:
-        """Values less a control of mean 0, times a regression coefficient in [0, 1] taken from the *other* draws.
-
-        Independent of the draw it multiplies, so the mean stays exact; below four draws the coefficient is 1.
-        """
-        y = np.asarray(values, dtype=float)
-        if self.x_given:
-            return y
-        c = annealed_slack(self.draws, t, self.noisy, self.log_rest, want=want)
-        if c.size < 4:
-            return y - c
-        coefficient = np.empty(c.size)
-        for i in range(c.size):
-            rest = np.arange(c.size) != i
-            dc = c[rest] - c[rest].mean()
-            coefficient[i] = np.clip(dc @ y[rest] / max(dc @ dc, 1e-300), 0.0, 1.0)
-        return y - coefficient * c
-
-    def shaped(self, column):
-        array = np.array(column, dtype=float).reshape(self.shape)
-        return array if self.shape else float(array)
-
-
-def _log_counts(P, log_P) -> tuple[float, float]:
-    """(log P, log(P - 1))."""
-    if (P is None) == (log_P is None):
-        raise DomainError("P, log_P", (P, log_P), "exactly one of them given")
-    if log_P is None:
-        P = integer("P", P, minimum=2)
-        return math.log(P), math.log(P - 1)
-    allowed = "a finite number >= log 2"
-    if np.ndim(log_P) != 0:
-        raise DomainError("log_P", log_P, allowed)
-    log_P = float(finite("log_P", log_P, allowed=allowed))
-    if log_P < math.log(2) - 1e-12:
-        raise DomainError("log_P", log_P, allowed)
-    return log_P, log_P + math.log1p(-math.exp(-log_P))

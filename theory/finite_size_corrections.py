@@ -25,8 +25,8 @@ from scipy.optimize import brentq
 from scipy.special import gammaln, log_ndtr
 
 from numerics.domain import DomainError, nonnegative, positive
-from theory.finite_size import _log_counts
 from theory.finite_size_samples import FiniteSpectrum, finite_spectrum
+from theory.finite_size_setup import log_counts
 
 __all__ = [
     "collapse_time_first_order",
@@ -98,7 +98,7 @@ def generalization_time_first_order(model, P=None, N=None, *, seed: int = 0, log
     >>> round(generalization_time_first_order(Isotropic(1.0), log_P=200.0, N=1000), 3)
     0.806
     """
-    log_P, _ = _log_counts(P, log_P)
+    log_P, _ = log_counts(P, log_P)
     spectrum = finite_spectrum(model, N, np.random.default_rng(seed))
     N, deep = spectrum.N, 1e-60 * float(spectrum.variance[-1])
     # deep in the condensed phase lambda_* = beta_* t; condensation is where it reaches 1
@@ -123,7 +123,7 @@ def generalization_time_first_order(model, P=None, N=None, *, seed: int = 0, log
 
 
 def _solve(load, model, P, N, seed, log_P) -> float:
-    _, log_rest = _log_counts(P, log_P)
+    _, log_rest = log_counts(P, log_P)
     spectrum = finite_spectrum(model, N, np.random.default_rng(seed))
     r, n = spectrum.variance, spectrum.multiplicity
 

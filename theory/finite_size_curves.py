@@ -11,14 +11,17 @@ smooth in t and their crossings are found by ordinary root searches. Definitions
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
 from numerics.domain import DomainError
-from theory.finite_size import Estimate, _Setup
+from theory.finite_size import Estimate
+from theory.finite_size_law import PartitionLaw
 from theory.finite_size_samples import linear_control, typical_lambda
+from theory.finite_size_setup import Setup
 
 __all__ = [
     "FiniteTimes",
@@ -72,16 +75,11 @@ def collapse_curve(model, P=None, N=None, t=None, *, seed: int = 0, samples: int
     >>> [round(float(v), 2) for v in f.value]
     [0.0, 0.15, 0.32]
     """
-    setup = _Setup(model, P, N, t, "noisy", None, seed, samples, log_P)
+    setup = Setup(model, P, N, t, "noisy", None, seed, samples, log_P)
     rows = []
     for t_now in setup.t:
-        values, q = [], []
-        for draw in setup.draws:
-            law, _, log_a = setup.law(draw, t_now, rest=True)
-            value, e = law.log_ratio(log_a)
-            values.append(value)
-            q.append(e)
-        rows.append([*setup.average(setup.controlled(values, t_now, "log"), max(q)), max(q)])
+        values, q = setup.ask(t_now, PartitionLaw.log_ratio, rest=True)
+        rows.append([*setup.average(setup.controlled(values, t_now, "log"), q), q])
     value, error, q = (setup.shaped(column) for column in zip(*np.array(rows) / setup.spectrum.N, strict=True))
     return Estimate(value, error, q, len(setup.draws))
 
@@ -104,7 +102,7 @@ def held_out_cross_entropy(model, P=None, N=None, t=None, *, seed: int = 0, samp
     >>> bool(h.value[0] > h.value[1] < h.value[2])
     True
     """
-    setup = _Setup(model, P, N, t, "clean", None, seed, samples, log_P)
+    setup = Setup(model, P, N, t, "clean", None, seed, samples, log_P)
     rows = []
     for t_now in setup.t:
         values, q = _cross_entropies(setup, t_now)
@@ -121,7 +119,7 @@ def _cross_entropies(setup, t):
         value, e = law.expected_log()
         if draw.group not in lam:
             lam[draw.group] = typical_lambda(draw.spectrum, t, False, setup.log_P)
-        value -= linear_control(draw.spectrum, t, False, lam[draw.group], law.p)
+        value -= linear_control(draw.spectrum, t, False, lam[draw.group], law.one.p)
         N = draw.spectrum.N
         values.append((setup.log_P - value) / N + 0.5 * math.log(2 * math.pi * t))
         worst = max(worst, e / N)
@@ -146,7 +144,7 @@ def finite_collapse_time(model, P=None, N=None, *, seed: int = 0, samples: int =
     >>> bool(0.9 < t.value < 1.4)                      # the asymptotic value is 1.004
     True
     """
-    return _crossing(_Setup(model, P, N, 1.0, "noisy", None, seed, samples, log_P))
+    return _crossing(Setup(model, P, N, 1.0, "noisy", None, seed, samples, log_P))
 
 
 def finite_onset_time(model, P=None, N=None, *, seed: int = 0, samples: int = 32, log_P=None) -> Estimate:
@@ -161,7 +159,7 @@ def finite_onset_time(model, P=None, N=None, *, seed: int = 0, samples: int = 32
     >>> bool(2.0 < t.value < 3.0)
     True
     """
-    return _crossing(_Setup(model, P, N, 1.0, "clean", None, seed, samples, log_P))
+    return _crossing(Setup(model, P, N, 1.0, "clean", None, seed, samples, log_P))
 
 
 def _weights(setup, t):
@@ -231,13 +229,13 @@ def finite_generalization_time(model, P=None, N=None, *, seed: int = 0, samples:
     >>> bool(0.4 < t.value < 0.9)
     True
     """
-    setup = _Setup(model, P, N, 1.0, "clean", None, seed, samples, log_P)
+    setup = Setup(model, P, N, 1.0, "clean", None, seed, samples, log_P)
 
     def entropy(log_t):
         return float(_cross_entropies(setup, math.exp(log_t))[0].mean())
 
-    noisy = _Setup.__new__(_Setup)
-    noisy.__dict__.update(setup.__dict__, noisy=True)
+    noisy = copy(setup)
+    noisy.noisy = True
     b = math.log(_annealed_crossing(noisy))
     width = math.log(_WIDEN)
     a, c = b - width, b + width

@@ -17,7 +17,7 @@ from scipy.special import expit
 
 from numerics.contour import Inversion
 from numerics.domain import DomainError, finite, integer
-from theory.finite_size_law import cumulants
+from theory.boltzmann_weight import cumulants
 from theory.models import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
 
 __all__ = ["Draw", "FiniteSpectrum", "draws", "finite_spectrum"]

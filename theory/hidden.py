@@ -23,7 +23,9 @@ class HiddenManifold:
     alpha_D : number > 0, or array of such
         Latent over ambient dimension. An array broadcasts with the other arguments of a function.
     activation : str, sympy expression in one symbol, callable, or `theory.activations.Activation`
-        :math:`s`; names: identity, tanh, erf, relu, leaky_relu, sign, abs, sin, quadratic.
+        :math:`s`; names: identity, tanh, erf, relu, leaky_relu, sign, abs, sin, quadratic. What is expensive (tables, drifts) is
+        kept for each activation; a callable is known by identity, so a lambda written anew in every call is computed anew:
+        keep one function, or pass a sympy expression.
     variances, fractions : sequences, optional
         Latent variances :math:`s_k` of fractions :math:`f_k` of the D latent directions (default: one, equal to 1).
 

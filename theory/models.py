@@ -42,7 +42,7 @@ def _zero_dimensional(name: str, value: Any, allowed: str):
 
 
 def _mixture(fractions: Any, variances: Any, *, total: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Matching tuples of fractions (each > 0) and variances (each >= 0); `total` says how the fractions must add up."""
+    """Matching tuples of fractions (each > 0) and variances (each >= 0, one > 0); `total` says how the fractions must add up."""
     f = np.atleast_1d(positive("fractions", fractions, allowed="numbers > 0"))
     s = np.atleast_1d(nonnegative("variances", variances, allowed="finite numbers >= 0"))
     if f.ndim != 1 or s.ndim != 1 or f.shape != s.shape or f.size == 0:
@@ -52,6 +52,8 @@ def _mixture(fractions: Any, variances: Any, *, total: str) -> tuple[tuple[float
     excess = f.sum() - 1
     if excess > 1e-12 or (total == "one" and abs(excess) > 1e-12):
         raise DomainError("fractions", fractions, f"numbers > 0 with a sum {'= 1' if total == 'one' else '<= 1'}")
+    if s.max() == 0:
+        raise DomainError("variances", variances, "numbers >= 0 of which at least one is > 0")
     return tuple(map(float, f)), tuple(map(float, s))
 
 
@@ -113,8 +115,6 @@ class LinearManifold(GaussianModel):
         if fractions is None:
             fractions = np.full(np.size(self.variances), 1.0 / max(np.size(self.variances), 1))
         fractions, variances = _mixture(fractions, self.variances, total="one")
-        if max(variances) == 0:
-            raise DomainError("variances", self.variances, "numbers >= 0 of which at least one is > 0")
         object.__setattr__(self, "fractions", fractions)
         object.__setattr__(self, "variances", variances)
 
@@ -145,8 +145,6 @@ class Subspaces(GaussianModel):
 
     def __post_init__(self):
         fractions, variances = _mixture(self.fractions, self.variances, total="at most one")
-        if max(variances) == 0:
-            raise DomainError("variances", self.variances, "numbers >= 0 of which at least one is > 0")
         object.__setattr__(self, "fractions", fractions)
         object.__setattr__(self, "variances", variances)
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from numerics.channel import CLEAN, MATCHED
-from numerics.continuation import Branches, Family, invert
+from numerics.continuation import Branches, Family
+from numerics.inversion import invert
 from numerics.solution import Solution, Status
 
 __all__ = ["KINDS", "LOG_T_RANGE", "Times"]

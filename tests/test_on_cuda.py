@@ -11,7 +11,7 @@ import torch
 from test_training import BUMPS, DOUBLE, MUON, NET, SHORT, points
 
 from theory import LinearManifold
-from validation import EmpiricalScore
+from validation import EmpiricalScore, sweep
 from validation.experiments import (
     frozen_spectrum,
     generalization_law,
@@ -117,6 +117,16 @@ def test_empirical_score_by_clusters_and_from_a_file(cuda, tmp_path, kind, dtype
     for t in T:
         x = BASE + np.sqrt(t) * NOISE
         for name in ("score", "log_partition", "jacobian_eigenvalues", "nearest"):
+            close(CALLS[name](engine, x, t), CALLS[name](reference, x, t), 1e-10 if dtype == "float64" else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_empirical_score_by_several_tiles(cuda, monkeypatch, dtype):
+    monkeypatch.setattr(sweep, "DEVICE_SET", 1 << 17)  # tiles of 1024 patterns
+    engine, reference = EmpiricalScore(X, dtype=dtype, device=cuda), EmpiricalScore(X, dtype="float64")
+    for t in T:
+        x = BASE + np.sqrt(t) * NOISE
+        for name in ("score", "participation", "nearest"):
             close(CALLS[name](engine, x, t), CALLS[name](reference, x, t), 1e-10 if dtype == "float64" else 1e-5)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -123,6 +124,11 @@ def test_study_from_training_to_figure_and_resumed(tmp_path, monkeypatch):
     curves = first.curves
     assert curves["P"].values.tolist() == [20, 40]
     assert curves["network_gap"].dims == ("P", "kind", "t", "point")
+    assert (curves["network_kept"].mean() > 0) & (curves["empirical_kept"].isel(t=0).sel(kind="training") == 0).all()
+    table = pd.read_csv(tmp_path / "trained_images_dimension.csv")
+    at = table[(table.P == 40) & (table.kind == "held out")].sort_values("t")
+    np.testing.assert_allclose(at.network_kept, curves["network_kept"].sel(P=40, kind="held out").mean("point"))
+    assert (tmp_path / "trained_images_kept.png").stat().st_size > 1000
     assert curves["sample_image"].shape == (2, 28, 1, 8, 8)
     # the empirical score: all copies, and no dimension left at noised training images at small t
     assert (curves["empirical_fraction"] > 0.9).all()

@@ -1,4 +1,4 @@
-"""Figure of networks trained on images: samples beside neighbours, copies against P, latent dimension against t."""
+"""Figures of networks trained on images: samples beside neighbours, copies against P, latent dimension against t and P."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from matplotlib.patches import Patch, Rectangle
 from validation.figures import style
 from validation.network_figures import _LABELS, _strip
 
-__all__ = ["images_figure"]
+__all__ = ["images_figure", "kept_figure"]
 
 _NETWORK, _OTHER, _EMPIRICAL, _CONTROL = "#0072B2", "#56B4E9", "#D55E00", "#777777"
 _T = r"noise variance $t$ [data units$^2$]"
+_SHADES = ("#440154", "#31688E", "#35B779", "#E69F00")  # from little noise to much
 _ACROSS = 4  # tiles of a grid in a row
 _AT = 0.1  # noise variance of the sorted spectra
+_LEVELS = (0.001, 0.01, 0.1, 1.0)  # noise variances of the latent dimension against P
 
 
 def images_figure(data: Any) -> Figure:
@@ -49,6 +51,20 @@ def images_figure(data: Any) -> Figure:
             ),
         ]
         fig.legend(handles=handles, loc="outside lower center", ncols=min(5, len(sizes) + 2), fontsize=8.5)
+    return fig
+
+
+def kept_figure(data: Any) -> Figure:
+    """Latent dimension against the number of training images, at a few noise levels; no image is shown."""
+    with style():
+        fig = Figure(figsize=(9.0, 4.0), layout="constrained")
+        left, right = fig.subplots(1, 2, sharey=True)
+        _kept(left, data.sel(kind="training"), "noised training images")
+        _kept(right, data.sel(kind="held out"), "noised held-out images")
+        left.set_ylabel(f"directions kept, of {data.sizes['direction']}\n(eigenvalues of $-tJ$ below 1/2)")
+        handles, labels = left.get_legend_handles_labels()
+        handles += [Line2D([], [], color="k", lw=1.4), Line2D([], [], color="k", lw=1.2, ls=":")]
+        fig.legend(handles, [*labels, "network", "empirical score"], loc="outside right center", fontsize=8.5)
     return fig
 
 
@@ -101,6 +117,22 @@ def _dimensions(ax: Any, part: Any, *, first: bool) -> None:
     ax.grid(alpha=0.25, lw=0.5)
     if first:
         ax.set_ylabel(f"latent dimension, of {N} directions\n(median over points; band: quartiles of the gap)")
+
+
+def _kept(ax: Any, data: Any, title: str) -> None:
+    P, found = data["P"].values, np.unique([np.abs(np.log(data["t"].values / t)).argmin() for t in _LEVELS])
+    for i, k in enumerate(found):
+        colour, at = _SHADES[i], data.isel(t=k)
+        mean, error = at["network_kept"].mean("point"), at["network_kept"].std("point", ddof=1)
+        error = error / np.sqrt(at.sizes["point"])
+        label = f"$t={float(at['t']):.2g}$"
+        ax.errorbar(P, mean, error, fmt="o-", ms=4, lw=1.4, capsize=3, color=colour, label=label)
+        ax.plot(P, at["empirical_kept"].mean("point"), ":", lw=1.2, color=colour)
+    ax.set(xscale="log", xlim=(P[0] / 1.4, P[-1] * 1.4), xlabel="training images P")
+    ax.set_xticks(P, [f"{p:,}" for p in P])
+    ax.minorticks_off()
+    ax.set_title(f"{title}; bars: standard error over points", fontsize=9)
+    ax.grid(alpha=0.25, lw=0.5)
 
 
 def _fractions(ax: Any, data: Any) -> None:

@@ -60,6 +60,13 @@ def draw(
     return integrate(lambda x, t: score.score(x, float(t[0])), start, levels, scheme="heun", batch=batch)
 
 
+_READINGS = {
+    "kept": lambda values: (values < 0.5).sum(axis=-1),  # directions along which the data outweigh the noise
+    "gap": largest_gap_dimension,
+    "inflection": inflection_dimension,
+}
+
+
 def measure_images(
     networks: Sequence[ScoreFunction],
     X: torch.Tensor,
@@ -88,9 +95,9 @@ def measure_images(
     Returns
     -------
     Dataset over P: `network_`, `empirical_` and `control_` `fraction`, `low`, `high`, `error`; `_ratio` (sample);
-    `_eigenvalue` (kind, t, direction), mean over points; `_gap` and `_inflection` (kind, t, point), NaN where the spectrum is
-    flat; `loss_*` of `convergence`; `sample_image` and `nearest_image`, the first 28; `data_dimension*` of the training images
-    themselves (`validation.data_dimension`), where scikit-dimension is installed.
+    `_eigenvalue` (kind, t, direction), mean over points; `_kept` (eigenvalues below 1/2), `_gap` and `_inflection` (kind, t,
+    point), the last NaN where the spectrum is flat; `loss_*` of `convergence`; `sample_image` and `nearest_image`, the first
+    28; `data_dimension*` of the training images themselves (`validation.data_dimension`), where scikit-dimension is installed.
     """
     t, shape = np.atleast_1d(positive("t", t)), tuple(X.shape[1:])
     X, held_out = X.flatten(1), held_out.flatten(1)
@@ -128,7 +135,7 @@ def measure_images(
         for who in ("network", "empirical"):
             values = np.stack([spectra[who, kind] for kind in kinds])
             part[f"{who}_eigenvalue"] = (("kind", "t", "direction"), np.nanmean(values, axis=2))
-            for name, read in (("gap", largest_gap_dimension), ("inflection", inflection_dimension)):
+            for name, read in _READINGS.items():
                 known = np.isfinite(values).all(axis=-1)
                 if name == "inflection":  # of a flat spectrum it would be the middle, a number without a meaning
                     known &= values.max(axis=-1) - values.min(axis=-1) >= _FLAT

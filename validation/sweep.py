@@ -25,23 +25,21 @@ Candidates = tuple[torch.Tensor, torch.Tensor]  # row of the block, position in 
 # share of a sample of pairs above which a method is given up
 PILOT = {torch.bfloat16: 0.1, torch.float32: 0.01, torch.float64: 1.0}
 PILOT_ROWS, PILOT_COLUMNS = 16, 1024  # size of that sample
-PILOT_TILES, PILOT_WIDTH = (
-    8,
-    8192,
-)  # pieces of a quarter as many columns, for a pilot that has seen all patterns in tiles so wide
+# pieces of a quarter as many columns, for a pilot that has seen all patterns in tiles so wide
+PILOT_TILES, PILOT_WIDTH = 8, 8192
+DEVICE_SET = 1 << 24  # the entries of a block's products by one tile on a device, where a tile costs sixty launches
 SMALL = 1 << 24  # multiplications that one thread has done before another has started
 WORKING_SET = 1 << 19  # entries of a block's products by one tile; twice that for the tile itself
 FLOAT64_SET = 3 << 16  # the same in float64: more would leave a core's own cache between one product and the next
 
 
 def all_tiles(data: TrainingSet, queries: int, dtype: torch.dtype | None = None) -> Plan:
-    """Tiles (start, stop) of a width that keeps a block's products of `dtype` (the set's own unless told) in the cache (on
-    a CPU), as much for every thread."""
-    width = 16384
+    """Tiles (start, stop), as much for every thread: on a CPU of a width that keeps a block's products of `dtype` (the set's
+    own unless told) in the cache, on a device as wide as its memory allows without a thought."""
+    width = max(256, min(DEVICE_SET // max(queries, 128), 4 * DEVICE_SET // data.N))
     if data.device.type == "cpu":
-        small = (
-            dtype or data.dtype
-        ) == torch.float64 and data.N <= 256  # else the sums are read more often than the tile
+        # with a large N the sums, not the products, decide: small tiles would read them too often
+        small = (dtype or data.dtype) == torch.float64 and data.N <= 256
         entries, least = (FLOAT64_SET, 512) if small else (WORKING_SET, 1024)
         width = max(least, min(4096, entries // max(queries, 128), 2 * WORKING_SET // data.N) // 256 * 256)
     share = data.P

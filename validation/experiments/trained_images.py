@@ -19,8 +19,9 @@ import torch
 import xarray as xr
 
 from numerics.domain import DomainError, integer
+from numerics.store import save_dataset
 from validation.experiments.presets import chosen
-from validation.experiments.result import ExperimentResult, Row, provenance, save
+from validation.experiments.result import ExperimentResult, Row, provenance, save, save_figure
 from validation.image_probes import WINDOW, average_pool, measure_images
 from validation.networks import NetworkScore
 from validation.prediction import Prediction, judge
@@ -110,7 +111,8 @@ def run(
         network and sizes to 10 000, for data of one's own), or a `Preset`
     seed : int; progress : callable (work done, of all: optimiser steps, then spectra); device : torch device
     out : folder, optional
-        trained_images.csv, .nc, .png; and checkpoints/, from which an interrupted training goes on.
+        trained_images.csv, .nc, .png; trained_images_dimension.csv and trained_images_kept.png, the latent dimension against
+        P; and checkpoints/, from which an interrupted training goes on.
     data : path of images that `validation.data.load` reads (.npz, .npy, IDX, CIFAR, a folder); None: scikit-learn's digits
     sizes : training set sizes instead of the preset's; the preset's own are left out where the data have fewer points
     pool : average over squares of so many pixels: 2 makes MNIST 14 x 14
@@ -187,7 +189,7 @@ def run(
         ),
     )
     if out is not None:
-        save(result, figure(result), Path(out))
+        _save(result, Path(out))
     return result
 
 
@@ -259,3 +261,23 @@ def figure(result: ExperimentResult) -> Any:
     from validation.image_figures import images_figure
 
     return images_figure(result.curves)
+
+
+def _save(result: ExperimentResult, folder: Path) -> None:
+    from validation.image_figures import kept_figure
+
+    save(result, figure(result), folder)
+    save_figure(kept_figure(result.curves), folder / "trained_images_kept.png")
+    save_dataset(_readings(result.curves), folder / "trained_images_dimension.csv")
+
+
+def _readings(curves: xr.Dataset) -> xr.Dataset:
+    """What was read off the spectra, over points: mean and standard error of `kept`, medians of gap and inflection."""
+    found = {}
+    for who in ("network", "empirical"):
+        kept = curves[f"{who}_kept"]
+        found[f"{who}_kept"] = kept.mean("point")
+        found[f"{who}_kept_error"] = kept.std("point", ddof=1) / np.sqrt(kept.notnull().sum("point"))
+        for name in ("gap", "inflection"):
+            found[f"{who}_{name}"] = curves[f"{who}_{name}"].median("point")
+    return xr.Dataset(found | {"state": curves["loss_label"]})

@@ -61,7 +61,7 @@ def kept_figure(data: Any) -> Figure:
         left, right = fig.subplots(1, 2, sharey=True)
         _kept(left, data.sel(kind="training"), "noised training images")
         _kept(right, data.sel(kind="held out"), "noised held-out images")
-        left.set_ylabel(f"directions kept, of {data.sizes['direction']}\n(eigenvalues of $-tJ$ below 1/2)")
+        left.set_ylabel(f"directions kept, of {data.sizes['direction']}\n($-tJ$ below 1/2; bars: standard error)")
         handles, labels = left.get_legend_handles_labels()
         handles += [Line2D([], [], color="k", lw=1.4), Line2D([], [], color="k", lw=1.2, ls=":")]
         fig.legend(handles, [*labels, "network", "empirical score"], loc="outside right center", fontsize=8.5)
@@ -131,7 +131,7 @@ def _kept(ax: Any, data: Any, title: str) -> None:
     ax.set(xscale="log", xlim=(P[0] / 1.4, P[-1] * 1.4), xlabel="training images P")
     ax.set_xticks(P, [f"{p:,}" for p in P])
     ax.minorticks_off()
-    ax.set_title(f"{title}; bars: standard error over points", fontsize=9)
+    ax.set_title(title, fontsize=9)
     ax.grid(alpha=0.25, lw=0.5)
 
 

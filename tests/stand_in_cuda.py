@@ -27,6 +27,8 @@ _ACROSS = {  # operations that take tensors of both devices on a real one, too
     aten.copy_.default,
     aten._to_copy.default,
     aten._foreach_copy_.default,
+}
+_INDEX = {  # and those whose indices alone may lie on the CPU
     aten.index.Tensor,
     aten.index_put.default,
     aten.index_put_.default,
@@ -125,7 +127,9 @@ def _carry_out(function: Any, args: tuple, kwargs: dict) -> Any:
     there = any(isinstance(v, OnCuda) for v in tensors)
     target = kwargs.get("device")
     target = None if target is None else torch.device(target)
-    if there and function not in _ACROSS and any(v.dim() and not isinstance(v, OnCuda) for v in tensors):
+    bound = tree_leaves([args[0], *args[2:]]) if function in _INDEX else () if function in _ACROSS else tensors
+    bound = [v for v in bound if isinstance(v, torch.Tensor)]
+    if there and any(v.dim() and not isinstance(v, OnCuda) for v in bound):
         raise RuntimeError(f"{function}: expected all tensors on the same device, found cuda:0 and cpu")
     result = (
         there if target is None else target.type in ("cuda", "meta")

@@ -73,12 +73,19 @@ def test_units_and_number_type_do_not_matter_but_to_the_radius():
     assert (np.diff(one.radius) > 0).all()
 
 
+def test_far_from_zero_nothing_changes():
+    X = gaussian(3, 3, 300)
+    assert data_dimension(X + 1e8).value == pytest.approx(data_dimension(X).value, rel=1e-6)
+
+
 def test_fewer_points_than_neighbours_are_no_number():
     found = data_dimension(gaussian(2, 4, 30))
     assert np.isfinite(found.value).tolist() == [True, True, False]
     assert np.isfinite(found.error).tolist() == [True, False, False]
     assert "local-pca - (too few points" in found.report()
     assert np.isnan(data_dimension(np.eye(60)).value[:2]).all()  # all distances tied
+    two = data_dimension(np.eye(2))
+    assert np.isnan([two.value, two.error, two.radius]).all()
     variables = dimension_variables(found)
     assert variables["data_dimension"][0] == "estimator"
     assert variables["estimator"][1] == list(ESTIMATORS)
@@ -104,7 +111,7 @@ def test_bad_input():
     for X, options in (
         (np.ones(5), {}),
         (np.ones((5, 1)), {}),
-        (np.ones((2, 3)), {}),
+        (np.ones((1, 3)), {}),
         (np.full((9, 3), np.nan), {}),
         (np.eye(9), {"estimators": ("two-nn", "guess")}),
         (np.eye(9), {"estimators": ()}),

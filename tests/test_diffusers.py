@@ -244,9 +244,11 @@ def test_spectrum_and_audit_of_a_saved_pipeline(saved, tmp_path, monkeypatch):
     assert P == 54
     assert np.isfinite(losses["network"]).all()
     assert (losses["label"] == "unconverged").all()
+    np.save(tmp_path / "dark.npy", 1e-4 * np.load(tmp_path / "x.npy"))
     np.save(tmp_path / "large.npy", rng.uniform(-1, 1, (30, 9, 9)).astype(np.float32))
     for data, options, match in (
         ("large.npy", {}, r"\(1, 9, 9\); its own are \(1, 8, 8\)"),
+        ("dark.npy", {}, "pixels on its scale"),
         ("x.npy", {"sigmas": (1e-3, 1.0)}, "--sigma.*network knows"),
         (None, {"subspaces": "2:1,2:0.1"}, "--subspaces"),
     ):

@@ -59,6 +59,8 @@ def close(found, wanted, tolerance):
         lambda x: torch.randn(3, device="cuda", generator=torch.Generator()),
         lambda x: torch.nn.Linear(3, 2)(x),
         lambda x: torch.cat([x, torch.ones(3)]),
+        lambda x: torch.ones(3)[x > 0],
+        lambda x: x.index_put_((torch.tensor([0, 1]),), torch.ones(2)),
     ],
 )
 def test_stand_in_forbids_what_a_device_forbids(cuda, wrong):

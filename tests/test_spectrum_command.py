@@ -229,6 +229,15 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize("command", [("spectrum", "--points", 4), ("audit", "--no-finite-size")])
+def test_four_samples_are_enough(geomem, command, tmp_path):
+    """Two of them to train on: too few for any dimension of the data, which is no reason to refuse the rest."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((4, 5)))
+    done = geomem(command[0], tmp_path / "x.npy", "--probes", 2, *command[1:])
+    assert done.returncode == 0, done.stderr
+    assert "two-nn - (too few points" in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
 def test_bad_input_is_one_clear_error(geomem, arguments, message, tmp_path):
     done = geomem("spectrum", *arguments)

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
 from PIL import Image
 
 from numerics.domain import DomainError
 from validation.empirical_score import EmpiricalScore
 from validation.experiments import trained_images
+from validation.image_figures import kept_figure
 from validation.image_probes import average_pool, draw
 from validation.memorisation import memorised_fraction
 from validation.score_functions import Empirical
@@ -113,6 +115,19 @@ def test_average_pool():
     assert average_pool(X, 1) is X
     with pytest.raises(DomainError, match="pool"):
         average_pool(X, 3)
+
+
+def test_bars_count_the_points_that_are_there():
+    """Fewer images than points: the rest is NaN, and no part of a standard error."""
+    kept = np.full((2, 1, 6), np.nan)
+    kept[:, 0, :3] = [[1.0, 2.0, 3.0], [4.0, 6.0, 8.0]]
+    names = {
+        f"{who}_kept": (("P", "kind", "t", "point"), np.stack([kept, kept], axis=1)) for who in ("network", "empirical")
+    }
+    data = xr.Dataset(names, {"P": [3, 30], "kind": ["training", "held out"], "t": [0.1], "direction": np.arange(9)})
+    (bars,) = kept_figure(data).axes[0].containers
+    ends = np.array([[y for _, y in line] for line in bars[2][0].get_segments()])
+    np.testing.assert_allclose(np.diff(ends, axis=1)[:, 0], 2 * np.array([1.0, 2.0]) / 3**0.5)
 
 
 def test_study_from_training_to_figure_and_resumed(tmp_path, monkeypatch):

@@ -150,12 +150,15 @@ def test_train_takes_the_options_that_memorise(tmp_path):
         assert isinstance(refused.exception, DomainError), bad
 
 
-def test_split_keeps_points_back():
+def test_split_keeps_points_back(tmp_path, monkeypatch):
     X, fresh, exact = split({"data": "digits", "seed": 3})
     other, _, _ = split({"data": "digits", "seed": 4})
     assert exact is None
     assert not torch.equal(X, other)
     assert torch.cdist(fresh.flatten(1), X.flatten(1)).min() > 0
+    (tmp_path / "digits").mkdir()  # what a checkpoint was trained on does not depend on the folder it is read in
+    monkeypatch.chdir(tmp_path)
+    assert torch.equal(split({"data": "digits", "seed": 3})[0], X)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from safetensors import safe_open
 from numerics.domain import DomainError
 from validation.networks import NetworkScore
 from validation.score_functions import GaussianScore
-from validation.training import NoiseLevels, Trainer, TrainingConfig, load_denoiser
+from validation.training import NoiseLevels, Trainer, TrainingConfig, distributed, load_denoiser
 from validation.training.batches import Batches
 from validation.training.checkpoint import read, write
 from validation.training.convergence import convergence
@@ -248,6 +249,18 @@ def test_missing_accelerate_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(DomainError, match="pip install accelerate"):
         Trainer(points(), NET, distributed=True)
+
+
+def test_processes_on_another_device_than_asked_for_are_refused(monkeypatch):
+    """accelerate would train on the CPU where there is no cuda."""
+    ended = []
+    state = SimpleNamespace(device=torch.device("cpu"), destroy_process_group=lambda: ended.append(True))
+    monkeypatch.setattr(distributed, "_state", lambda device: state)
+    with pytest.raises(DomainError, match="present here"), distributed.process_group("cuda"):
+        pass
+    with distributed.process_group("cpu") as device:
+        assert device == "cpu"
+    assert len(ended) == 2
 
 
 # --- Muon -------------------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def data_dimension(
 
     Parameters
     ----------
-    X : (P, N) finite reals, P >= 3, N >= 2
+    X : (P, N) finite reals, P >= 2, N >= 2
     estimators : of "two-nn", "mle", "local-pca", "danco"
     limit : points used at most, drawn by the seed; None: all (danco stops at 5000). Work grows with its square.
     seed : of the points drawn, of the halves and of local-pca's neighbourhoods; device : torch device of the neighbour search
@@ -97,7 +97,7 @@ def data_dimension(
     Returns
     -------
     DataDimension. An estimator is NaN where there are no more different points than the neighbours it needs (2, 20, 50, 10),
-    and where distances are tied (binary data).
+    and where nearly all distances are tied. (Where many are, as in binary data, two-nn is too large.)
 
     Raises
     ------
@@ -117,8 +117,8 @@ def data_dimension(
     {'two-nn': 3.0, 'mle': 3.1, 'local-pca': 3.0}
     """
     X = np.asarray(X)
-    if X.ndim != 2 or X.shape[0] < 3 or X.shape[1] < 2:
-        raise DomainError("X", f"an array of shape {X.shape}", "(P >= 3, N >= 2) numbers")
+    if X.ndim != 2 or min(X.shape) < 2:
+        raise DomainError("X", f"an array of shape {X.shape}", "(P >= 2, N >= 2) numbers")
     X = finite("X", X)
     names = (estimators,) if isinstance(estimators, str) else tuple(estimators)
     unknown = [name for name in names if name not in _NEIGHBOURS]
@@ -212,7 +212,8 @@ def _local_pca(X: np.ndarray, distance: np.ndarray, index: np.ndarray, anchors: 
 
     k = _NEIGHBOURS["local-pca"]
     first = index[:anchors, :k]  # the points come in random order
-    return float(lPCA().fit_pw(X, precomputed_knn=first, n_neighbors=k).dimension_pw_.mean())
+    centred = X - X.mean(axis=0)  # far from 0 covariances would be lost in rounding
+    return float(lPCA().fit_pw(centred, precomputed_knn=first, n_neighbors=k).dimension_pw_.mean())
 
 
 def _danco(X: np.ndarray, distance: np.ndarray, index: np.ndarray, anchors: int) -> float:

@@ -124,7 +124,7 @@ def _kept(ax: Any, data: Any, title: str) -> None:
     for i, k in enumerate(found):
         colour, at = _SHADES[i], data.isel(t=k)
         mean, error = at["network_kept"].mean("point"), at["network_kept"].std("point", ddof=1)
-        error = error / np.sqrt(at.sizes["point"])
+        error = error / np.sqrt(at["network_kept"].notnull().sum("point"))
         label = f"$t={float(at['t']):.2g}$"
         ax.errorbar(P, mean, error, fmt="o-", ms=4, lw=1.4, capsize=3, color=colour, label=label)
         ax.plot(P, at["empirical_kept"].mean("point"), ":", lw=1.2, color=colour)

@@ -109,7 +109,7 @@ def measure_images(
     parts = []
     for m, (P, network) in enumerate(zip(sizes, networks, strict=True)):
         own, part = X[:P], {}
-        if available() and P > 2:
+        if available():
             found = data_dimension(own.cpu().numpy(), seed=seed, device=str(device))
             part |= dimension_variables(found)
         empirical = Empirical(EmpiricalScore(own, device=device, dtype="float64"))

@@ -198,4 +198,11 @@ def noise_levels(subject: Subject, points: int, sigmas: Sequence[float] | None =
     high = max(float(onset_time(model, alpha, log=True)), math.log(top)) + math.log(4)
     with np.errstate(divide="ignore"):
         ends = np.log(subject.t_range)
-    return np.exp(np.linspace(max(low, ends[0] + _INSIDE), min(high, ends[1] - _INSIDE), points))
+    first, last = max(low, ends[0] + _INSIDE), min(high, ends[1] - _INSIDE)
+    if not first < last:
+        known = f"data whose noise, t in [{math.exp(low):.3g}, {math.exp(high):.3g}], the network knows in part"
+        remedy = (
+            f"It was trained on t in [{subject.t_range[0]:.3g}, {subject.t_range[1]:.3g}]: are pixels on its scale?"
+        )
+        raise DomainError("DATA", subject.name, known, remedy)
+    return np.exp(np.linspace(first, last, points))

@@ -44,7 +44,8 @@ def split(source: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor, Any]:
     if data == "linear":
         X = LINEAR.sample(_LINEAR_POINTS, (seed, 0))
         return X[_HELD_OUT:], X[:_HELD_OUT], LINEAR.exact()
-    dataset = load(data, seed=seed, **options)
+    # by name even beside a folder of that name: a checkpoint knows its data wherever it is read
+    dataset = load(None if data == "digits" else data, seed=seed, **options)
     X = torch.from_numpy(np.array(dataset.X, dtype=np.float64))
     if len(dataset.shape) > 1:
         X = X.reshape(len(X), *((1,) if len(dataset.shape) == 2 else ()), *dataset.shape)

@@ -60,6 +60,10 @@ def process_group(device: str) -> Iterator[str]:
     """The group that the environment describes: nccl on cuda, gloo on the cpu; yields this process's device."""
     state = _state(torch.device(device))
     try:
+        if state.device.type != torch.device(device).type:  # accelerate would go on with what there is
+            raise DomainError(
+                "device", device, "a torch device that is present here", f"(accelerate has {state.device})"
+            )
         yield str(state.device)
     finally:
         state.destroy_process_group()

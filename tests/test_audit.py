@@ -8,6 +8,7 @@ import pytest
 from numerics.domain import DomainError
 from theory import LinearManifold, Spectrum, collapse_time
 from validation.audit import audit
+from validation.audit_tables import audit_facts
 from validation.data import Dataset, load
 from validation.measurement import measure, split
 
@@ -29,6 +30,11 @@ def test_gaussian_data_are_their_own_twin(gaussian):
         sigma = math.hypot(row.data.error, row.twin.error)
         # errors are over probes; both training sets are random too, which the factor allows for
         assert abs(row.data.value - row.twin.value) < 5 * 1.5 * sigma, row.kind
+
+
+def test_the_facts_say_in_words_at_what_noise_it_memorises(gaussian):
+    sigma = gaussian.row("collapse").data.value ** 0.5
+    assert any(f"memorise below sigma = {sigma:.3g}" in line for line in audit_facts(gaussian))
 
 
 def test_nearest_neighbour_law_of_t_g(gaussian):

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import validation.cli
+
 
 def test_the_installed_command_ends_without_a_traceback():
     """In a process of its own: what a user's shell sees."""
@@ -120,3 +122,12 @@ def test_readme_numbers_are_what_the_code_prints(capsys):
     claimed = [line.split("# ")[1].split(",")[0] for line in block.splitlines() if line.startswith("print")]
     for ours, theirs in zip(printed, claimed, strict=True):
         assert float(ours) == pytest.approx(float(theirs), rel=1e-12)
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    """Typer turns Ctrl-C into an exit of its own, which must not swallow the line."""
+    monkeypatch.setattr("validation.cli.app", lambda: sys.exit(130))
+    with pytest.raises(SystemExit) as stop:
+        validation.cli.main()
+    assert stop.value.code == 130
+    assert "run the same command" in capsys.readouterr().err

@@ -22,6 +22,7 @@ from validation.score_functions import GaussianScore
 from validation.training import NoiseLevels, Trainer, TrainingConfig, distributed, load_denoiser
 from validation.training.batches import Batches
 from validation.training.checkpoint import read, write
+from validation.training.command import report_lines
 from validation.training.convergence import convergence
 from validation.training.muon import Muon, equalised
 
@@ -372,3 +373,18 @@ def test_bumps_and_muon_memorise_where_silu_and_adam_do_not_yet():
 def test_bad_input_names_the_argument(call, match):
     with pytest.raises(DomainError, match=match):
         call()
+
+
+def test_the_table_says_where_having_learned_nothing_would_pass():
+    """The exact score's loss is r/(r + t) for data of variance r: at t = 0.01 near 1, that of no score, for r = 1 alone."""
+    X = torch.from_numpy(np.random.default_rng(0).standard_normal((80, 2)))
+
+    def note(variance):
+        exact = GaussianScore(np.full(2, variance))
+        losses = convergence(
+            exact, X[:40] * variance**0.5, [0.01], fresh=X[40:] * variance**0.5, exact=exact, points=32
+        )
+        return [line for line in report_lines(40, losses) if line.startswith("Note")]
+
+    assert "t = 0.01 " in note(1.0)[0]
+    assert not note(1e-6)

@@ -87,6 +87,12 @@ def audit_facts(result: Audit) -> list[str]:
         f"Nearest training point of a held-out sample: mean squared distance per dimension {_estimate(m.nearest)}. "
         "Theory says that this is the best noise variance t_g, for every kind of data.",
     ]
+    collapse = result.row("collapse").data.value
+    if math.isfinite(collapse):
+        facts.append(
+            f"In short: {m.P:,} of these samples memorise below sigma = {collapse**0.5:.3g} (the measured collapse): there a "
+            "noisy training point is drawn back to itself. How many samples lower noise needs is in the table of sizes."
+        )
     if result.dimension is not None:
         facts.insert(2, f"Dimension seen at the distance of neighbours: {result.dimension.report()}.")
     return facts + [f"Note: {line}" for line in data.dropped]

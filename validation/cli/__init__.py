@@ -21,6 +21,8 @@ def main() -> None:
     except (DomainError, NotImplementedError) as error:
         notes.print(f"error: {error}", style="bold red", markup=False, highlight=False)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != 130:  # typer makes an exit with 130 of Ctrl-C
+            raise
         notes.print("interrupted; finished parts that were written stay: run the same command to go on")
         sys.exit(130)

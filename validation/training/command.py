@@ -208,4 +208,13 @@ def report_lines(P: int, losses: xr.Dataset) -> list[str]:
         )
         numbers = "".join(f"{value:12.3g}" for value in (t, t**0.5, *own, *new))
         lines.append(f"{numbers}  {at['label'].item()}")
+    # a score of zero has the loss 1: where that is within the factor of the population's, every network passes
+    generalising = np.isin(losses["label"].values, ("generalising", "both"))
+    idle = generalising & (losses.attrs["factor"] * losses["population"].sel(where="fresh").values >= 1)
+    if idle.any():
+        levels = ", ".join(f"{t:.3g}" for t in losses["t"].values[idle])
+        lines.append(
+            f"Note: at t = {levels} a network that has learned nothing (loss 1) would be called generalising too; "
+            "the state says nothing about learning there."
+        )
     return lines

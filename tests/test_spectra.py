@@ -175,6 +175,20 @@ def test_both_readings_of_a_clean_step(dimension):
         assert inflection_dimension(values) == dimension
 
 
+@pytest.mark.parametrize("P", [5, 400])
+@pytest.mark.parametrize("t", [1e-4, 0.05, 0.3, 20.0])
+def test_empirical_spectrum_without_its_matrix(P, t):
+    """Fewer points than dimensions and more, few within reach and all, against the matrix's own eigenvalues."""
+    g = torch.Generator().manual_seed(1)
+    X = torch.randn(P, 12, generator=g, dtype=torch.float64) * torch.linspace(0.1, 2, 12, dtype=torch.float64)
+    x = X[:4] + t**0.5 * torch.randn(4, 12, generator=g, dtype=torch.float64)
+    J = -t * EmpiricalScore(X, dtype="float64").jacobian(x, t)
+    values, diagonal, odd = jacobian_spectrum(Empirical(X), x, t)
+    np.testing.assert_allclose(values, torch.linalg.eigvalsh(J).flip(1), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(diagonal, J.diagonal(dim1=1, dim2=2), rtol=1e-9, atol=1e-9)
+    assert (odd == 0).all()
+
+
 def test_dimension_of_the_exact_score_steps_through_the_subspaces():
     x = torch.zeros(1, 7, dtype=torch.float64)
     found = [

@@ -1,4 +1,4 @@
-r"""The Jacobian of the empirical score: the covariance of the patterns under the weights, in three representations.
+r"""The Jacobian of the empirical score: the covariance of the patterns under the weights, as matrix, operator, or spectrum.
 
     J(x, t) = -I/t + C/t^2,   C = sum_mu w_mu (xi_mu - m)(xi_mu - m)^T,   m = sum_mu w_mu xi_mu
 
@@ -72,6 +72,14 @@ class PosteriorCovariance:
             for rows in torch.arange(len(self.x)).split(max(1, ENTRIES // size**2)):
                 out[rows] = torch.linalg.eigvalsh(self.matrices(basis, rows.tolist())).flip(1)
         return out.clamp_(min=0)
+
+    def diagonal(self) -> torch.Tensor:
+        """(B, N) float64: the posterior variance of every coordinate."""
+        out = torch.zeros_like(self.x)
+        for row, position, weight in self.supports():
+            for some, w in zip(position.split(ROWS), weight.split(ROWS), strict=True):
+                out[row] += self._scaled(row, some, w, None, exact=True).square().sum(0)
+        return self.shards.sum(out)
 
     def apply(self, v: torch.Tensor) -> torch.Tensor:
         """C v for v (B, k, N) float64: sum_mu w_mu (xi_mu - m) ((xi_mu - m).v)."""
@@ -154,7 +162,7 @@ def _add_square(total: torch.Tensor, scaled: torch.Tensor) -> None:
 
 
 class Jacobian:
-    """The Jacobian of the score at a batch of points, as an operator: `J(v)`, `J.matrix()`, `J.eigenvalues()`.
+    """The Jacobian of the score at a batch of points: `J(v)`, `J.matrix()`, `J.eigenvalues()`, `J.diagonal()`.
 
     Made by `EmpiricalScore.jacobian_operator`; everything is handed back as the queries came (kind, device, dtype).
     """
@@ -191,6 +199,10 @@ class Jacobian:
         U = check_basis(basis, self._covariance.data.N, self._covariance.x.device)
         values = self._covariance.eigenvalues(U).flip(1)
         return self._queries.back((values / self._t - 1) / self._t)
+
+    def diagonal(self) -> Any:
+        """(B, N), the diagonal of the matrix, which is not formed."""
+        return self._queries.back((self._covariance.diagonal() / self._t - 1) / self._t)
 
 
 def check_basis(basis: Any, N: int, device: torch.device) -> torch.Tensor | None:

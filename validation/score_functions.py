@@ -102,6 +102,11 @@ class Empirical:
     def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
         return self.engine.jacobian(x, t)
 
+    def spectrum(self, x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Eigenvalues (B, N) of the Jacobian, ascending, and its diagonal (B, N), from the support of the weights alone."""
+        operator = self.engine.jacobian_operator(x, t)
+        return operator.eigenvalues(), operator.diagonal()
+
     def participation(self, x: torch.Tensor, t: float) -> torch.Tensor:
         r"""Effective number of training points, :math:`1/\sum_\mu w_\mu^2`, (B,)."""
         return self.engine.participation(x, t)

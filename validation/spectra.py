@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from numerics.domain import DomainError, finite, integer, positive
-from validation.score_functions import ScoreFunction, as_score
+from validation.score_functions import Empirical, ScoreFunction, as_score
 
 __all__ = [
     "Average",
@@ -94,7 +94,11 @@ def jacobian_spectrum(score: Any, x: torch.Tensor, t: float) -> tuple[np.ndarray
     [[0.5, 0.5]]
     """
     x, t = _points(x), float(positive("t", t))
-    J = -t * as_score(score).jacobian(x, t)
+    face = as_score(score)
+    if isinstance(face, Empirical):  # symmetric, and of the rank of its support: the matrix is not formed
+        values, diagonal = face.spectrum(x, t)
+        return _numpy(-t * values), _numpy(-t * diagonal), np.zeros(len(x))
+    J = -t * face.jacobian(x, t)
     odd = torch.linalg.matrix_norm(J - J.mT) / (2 * torch.linalg.matrix_norm(J)).clamp_min(1e-300)
     values = torch.linalg.eigvalsh((J + J.mT) / 2).flip(-1)
     return _numpy(values), _numpy(J.diagonal(dim1=-2, dim2=-1)), _numpy(odd)

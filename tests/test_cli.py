@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import validation.cli
+from validation import progress_lines
 
 
 def test_the_installed_command_ends_without_a_traceback():
@@ -131,3 +133,13 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
         validation.cli.main()
     assert stop.value.code == 130
     assert "run the same command" in capsys.readouterr().err
+
+
+def test_progress_in_a_log_is_lines(monkeypatch, capsys):
+    monkeypatch.setattr(progress_lines, "EVERY", 0.0)
+    clock = iter([0.0, 1.0, 3.0, 5.0])
+    monkeypatch.setattr(progress_lines.time, "monotonic", lambda: next(clock))
+    tell = progress_lines.progress_lines(Console(stderr=True), "spectra")
+    for done in (10, 20, 40):  # the first ten were there before
+        tell(done, 40)
+    assert capsys.readouterr().err.splitlines() == ["spectra: 10 of 40", "spectra: 20 of 40, about 0.1 minutes left"]

@@ -153,8 +153,9 @@ def collapse_time(model, alpha=None, *, P=None, N=None, log=False):
 
     .. math:: \alpha+g(1/t_c;t_c)=-\tfrac12,\qquad\text{Gaussian data: } 2\alpha=\mathcal L(t_c)=\int\rho\log(1+r/t_c)
 
-    By the Nishimori identity this is also where the REM seen from a typical noisy point condenses. Arguments, returns and
-    errors as in `onset_time`. A single training point has collapsed at every t: `P >= 2`. Source: [BBBM24], [AALMV25].
+    By the Nishimori identity this is also where the REM seen from a typical noisy point condenses. Takes and raises what
+    `onset_time` does: a model, and alpha = log P/N or P and N; returns t in squared data units, or log t. A single training
+    point has collapsed at every t: `P >= 2`. Source: [BBBM24], [AALMV25].
 
     >>> from theory import Isotropic, LinearManifold
     >>> round(collapse_time(LinearManifold(alpha_D=0.5), alpha=0.2), 10)
@@ -173,8 +174,8 @@ def condensation_time(model, alpha=None, *, P=None, N=None, log=False):
     .. math:: \alpha+g-\beta\,\partial_\beta g=0\ (\delta=0),\qquad
        \text{Gaussian data: } 2\alpha=\int\rho\left[\log(1+r/t)-\frac{rt}{(r+t)^2}\right]
 
-    Below it a fresh point sees only a few training points. Arguments, returns and errors as in `onset_time`.
-    Source: [AALMV25].
+    Below it a fresh point sees only a few training points. Takes and raises what `onset_time` does: a model, and
+    alpha = log P/N or P and N; returns t in squared data units, or log t. Source: [AALMV25].
 
     >>> from theory import LinearManifold
     >>> round(condensation_time(LinearManifold(0.5), alpha=0.2), 10)
@@ -191,7 +192,8 @@ def generalization_time(model, alpha=None, *, P=None, N=None, log=False):
        =\int\rho\left[\frac r{1+\beta_*r}+\frac r{(1+\beta_*r)^2}\right]\text{ for Gaussian data}
 
     It lies in the condensed phase, and equals the mean squared distance per dimension from a fresh sample to its nearest
-    training point, for every data model. Arguments, returns and errors as in `onset_time`. Source: [AALMV25].
+    training point, for every data model. Takes and raises what `onset_time` does: a model, and alpha = log P/N or P and N;
+    returns t in squared data units, or log t. Source: [AALMV25].
 
     >>> from theory import LinearManifold
     >>> round(generalization_time(LinearManifold(0.5), alpha=0.2), 10)

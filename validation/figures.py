@@ -74,7 +74,9 @@ def phase_lines(diagram: Any, alpha_D: Sequence[float] | None = None, title: str
                     log10 = row[f"log_t_{kind}"] / np.log(10)
                     axis.plot(row["alpha"], log10, color=colour, lw=1.8, label=LABELS[kind])
             axis.set_xscale("log")
-            axis.set_ylim(bottom=max(axis.get_ylim()[0], FLOOR))
+            low, high = axis.dataLim.intervaly
+            if low < FLOOR < high:  # else matplotlib's own margins are right
+                axis.set_ylim(FLOOR, high + 0.05 * (high - FLOOR))
             axis.yaxis.set_major_locator(MaxNLocator(integer=True))
             axis.set_xlabel(r"load $\alpha=\log P/N$")
             axis.set_title(rf"$\alpha_D=D/N={float(row['alpha_D']):.3g}$")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from numerics.domain import DomainError
+from validation.progress_lines import progress_lines
 
 __all__ = ["app", "console", "given", "made_folder", "notes", "numbers_of", "progress_bar"]
 
@@ -29,7 +30,10 @@ notes = Console(stderr=True)
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Any]:
-    """A progress callback `(done, total)` drawn on stderr, with the time left."""
+    """A progress callback `(done, total)` drawn on stderr, with the time left; lines where that is no terminal."""
+    if not notes.is_terminal:
+        yield progress_lines(notes, title)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -9,17 +9,24 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from validation.progress_lines import progress_lines
+
 __all__ = ["training_bar"]
 
 
 @contextmanager
 def training_bar(console: Any, title: str = "training") -> Iterator[Callable[[int, int, torch.Tensor], None]]:
-    """The callback that `Trainer.run` takes, drawn on a rich console; members of a stack show their mean loss.
+    """The callback that `Trainer.run` takes, drawn on a rich console (lines where that is no terminal); members of a
+    stack show their mean loss.
 
     >>> from rich.console import Console
     >>> with training_bar(Console(quiet=True)) as progress:
     ...     progress(1, 2, torch.tensor([0.5]))
     """
+    if not console.is_terminal:
+        tell = progress_lines(console, title)
+        yield lambda done, total, loss: tell(done, total, f", loss {float(loss.mean()):.4f}")
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -26,7 +26,7 @@ from theory.finite_size_corrections import log_partition_first_order
 from theory.finite_size_law import PartitionLaw
 from theory.finite_size_samples import FiniteSpectrum, finite_spectrum
 from theory.finite_size_setup import log_counts
-from theory.subspaces import _blocks
+from theory.subspaces import subspace_blocks
 
 __all__ = ["finite_size_eigenvalue", "finite_size_eigenvalue_first_order"]
 
@@ -134,7 +134,7 @@ def finite_size_eigenvalue_first_order(
 
 def _checked(model, P, N, t, log_P) -> tuple[float, FiniteSpectrum, list[int], np.ndarray]:
     """log P, the spectrum, the place of each block's variance in it (-1 for variance 0), and t as a vector."""
-    _, variances = _blocks(model)
+    _, variances = subspace_blocks(model)
     log_P, _ = log_counts(P, log_P)
     spectrum, blocks = finite_spectrum(model, N), []
     t = np.atleast_1d(positive("t", t))

@@ -47,7 +47,7 @@ def _lowered(level: str, name: str, *arguments: sp.Symbol):
     return sp.lambdify(arguments, getattr(law, name), modules="numpy")
 
 
-def _blocks(model: Any) -> tuple[np.ndarray, np.ndarray]:
+def subspace_blocks(model: Any) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(model, Isotropic):
         return np.array([1.0]), np.array([float(finite("variance", model.variance))])
     if not isinstance(model, Subspaces):
@@ -102,7 +102,7 @@ def subspace_collapse_times(
     >>> subspace_collapse_times(model, P=1000, N=30, level="gaussian-rem", normalised=True).round(6).tolist()
     [0.072382, 0.006514]
     """
-    fractions, variances = _blocks(model)
+    fractions, variances = subspace_blocks(model)
     if level not in LEVELS:
         raise DomainError("level", level, f"one of {', '.join(LEVELS)}")
     if normalised and level != "gaussian-rem":
@@ -131,7 +131,7 @@ def gaussian_rem_participation(model: Any, P: Any, N: int, t: Any, *, normalised
     >>> gaussian_rem_participation(Subspaces([0.5], [1.0]), 1000, 30, [0.0181], normalised=True).round(2).tolist()
     [[0.5]]
     """
-    fractions, variances = _blocks(model)
+    fractions, variances = subspace_blocks(model)
     N, log_P, t = integer("N", N, minimum=1), float(_log_count(P)), np.atleast_1d(positive("t", t))[:, None]
     squares = N * float(np.dot(fractions, variances**2))
     own = _lowered("gaussian-rem", "own_time", time, s, q, c, L)(t, variances, squares, 1.0 - normalised, log_P)
@@ -159,7 +159,7 @@ def departure_time(model: GaussianModel, P: Any, N: int, variance: Any = None, *
     times = float(positive("times", times))
     if times <= 1:
         raise DomainError("times", times, "a number > 1")
-    values = _blocks(model)[1] if variance is None else np.atleast_1d(finite("variance", variance))
+    values = subspace_blocks(model)[1] if variance is None else np.atleast_1d(finite("variance", variance))
     star = 1 / _condensation(model, P, N)[..., None]
     return _lowered("frozen", "departure", r, beta_star, factor)(values, star, times)
 
@@ -183,7 +183,7 @@ def frozen_eigenvalue(model: GaussianModel, P: Any, N: int, t: Any, variance: An
     >>> frozen_eigenvalue(Subspaces([0.5, 0.5], [1.0, 0.1]), 1000, 20, [1e-4, 1e-3]).round(4).tolist()
     [[0.2321, 0.7514], [0.2321, 0.7514]]
     """
-    values = _blocks(model)[1] if variance is None else np.atleast_1d(finite("variance", variance))
+    values = subspace_blocks(model)[1] if variance is None else np.atleast_1d(finite("variance", variance))
     now = np.maximum(np.atleast_1d(positive("t", t)), float(_condensation(model, P, N)))[:, None]
     return _lowered("frozen", "eigenvalue", r, beta_star)(values, 1 / now)
 
@@ -204,7 +204,7 @@ def visible_window(model: GaussianModel, P: Any, N: int, variance: Any = None, *
     threshold = float(positive("threshold", threshold))
     if threshold >= 1:
         raise DomainError("threshold", threshold, "a number between 0 and 1")
-    values = _blocks(model)[1] if variance is None else np.atleast_1d(finite("variance", variance))
+    values = subspace_blocks(model)[1] if variance is None else np.atleast_1d(finite("variance", variance))
     cond = _condensation(model, P, N)[..., None]
     opening = _lowered("frozen", "opening", r, theta)(values, threshold) + 0 * cond
     return np.where(opening > cond, opening, np.nan)
@@ -235,7 +235,7 @@ def finite_size_beta(model: Any, P: float, N: int) -> float:
     >>> finite_size_beta(model, 1000, 20) < 1 / condensation_time(model, P=1000, N=20)
     True
     """
-    fractions, variances = _blocks(model)
+    fractions, variances = subspace_blocks(model)
     N, log_P = integer("N", N, minimum=1), float(_log_count(P))
     entropy = _lowered_edge(tuple(fractions), tuple(variances))
     star = 1 / float(_condensation(model, P, N))
@@ -298,7 +298,7 @@ def predicted_singular_values(
     >>> predicted_singular_values(Subspaces([0.5], [1.0]), 1e9, 30, [1.0], normalised=True).round(3).tolist()
     [[0.5]]
     """
-    fractions, variances = _blocks(model)
+    fractions, variances = subspace_blocks(model)
     N, log_P, t = integer("N", N, minimum=1), float(_log_count(P)), np.atleast_1d(positive("t", t))[:, None]
     if fractions.sum() < 1 - 1e-12:
         variances, fractions = np.append(variances, 0.0), np.append(fractions, 1 - fractions.sum())
@@ -310,4 +310,4 @@ def predicted_singular_values(
     v = A * (np.maximum(own, 0.0) + norm * np.maximum(fluctuation, 0.0))
     value = np.hypot(lam, v)
     value = value / value.max(axis=1, keepdims=True) if relative else value
-    return value[:, : len(_blocks(model)[1])]
+    return value[:, : len(subspace_blocks(model)[1])]

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from validation.figures import style
-from validation.network_figures import _LABELS, _strip
+from validation.network_figures import STATE_COLOURS, state_strip
 
 __all__ = ["images_figure", "kept_figure"]
 
@@ -46,7 +46,7 @@ def images_figure(data: Any) -> Figure:
             Line2D([], [], color=_EMPIRICAL, lw=0, marker="s", mfc="none", ms=9, label="counted as a copy"),
             *(
                 Patch(facecolor=c, edgecolor="0.6", lw=0.5, label=f"strip, network: {n}")
-                for n, c in _LABELS.items()
+                for n, c in STATE_COLOURS.items()
                 if n in seen
             ),
         ]
@@ -112,7 +112,7 @@ def _dimensions(ax: Any, part: Any, *, first: bool) -> None:
     if "data_dimension" in part and np.isfinite(part["data_dimension"]).any():
         low, high = float(part["data_dimension"].min()), float(part["data_dimension"].max())
         ax.axhspan(low, high, color=_CONTROL, alpha=0.25, lw=0)
-    _strip(ax, t, part["loss_label"].values[None], -0.1 * N, -0.04 * N)
+    state_strip(ax, t, part["loss_label"].values[None], -0.1 * N, -0.04 * N)
     ax.set(xscale="log", xlabel=_T, ylim=(-0.12 * N, 1.05 * N))
     ax.grid(alpha=0.25, lw=0.5)
     if first:

@@ -15,7 +15,7 @@ from validation.figures import style
 __all__ = ["convergence_figure", "departure_figure", "frame_figure", "nonlinear_figure", "spectra_figure"]
 
 _COLOURS = {"high": "#D55E00", "low": "#0072B2", "rest": "#777777"}
-_LABELS = {
+STATE_COLOURS = {
     "memorising": "#C44E52",
     "generalising": "#55A868",
     "both": "#BBBBBB",
@@ -45,7 +45,7 @@ def _control(ax: Any, t: np.ndarray, exact: np.ndarray) -> None:
         ax.plot(t, exact[:, k], color=colour, lw=4.5, alpha=0.22, solid_capstyle="butt")
 
 
-def _strip(ax: Any, t: np.ndarray, labels: np.ndarray, low: float, high: float) -> None:
+def state_strip(ax: Any, t: np.ndarray, labels: np.ndarray, low: float, high: float) -> None:
     """One row of colours a replica along the bottom: what the network is at each noise level."""
     middle = np.sqrt(t[1:] * t[:-1])
     edges = np.concatenate([[t[0] ** 1.5 / t[1] ** 0.5], middle, [t[-1] ** 1.5 / t[-2] ** 0.5]])
@@ -53,7 +53,11 @@ def _strip(ax: Any, t: np.ndarray, labels: np.ndarray, low: float, high: float) 
     for r, row in enumerate(labels):
         for i, label in enumerate(row):
             ax.fill_between(
-                edges[i : i + 2], low + r * height, low + (r + 1) * height, color=to_rgba(_LABELS[str(label)]), lw=0
+                edges[i : i + 2],
+                low + r * height,
+                low + (r + 1) * height,
+                color=to_rgba(STATE_COLOURS[str(label)]),
+                lw=0,
             )
 
 
@@ -81,7 +85,7 @@ def _states(data: Any) -> list[Patch]:
     seen = {str(label) for label in data["loss_label"].values.flat}
     return [
         Patch(facecolor=colour, edgecolor="0.6", lw=0.5, label=f"network: {name}")
-        for name, colour in _LABELS.items()
+        for name, colour in STATE_COLOURS.items()
         if name in seen
     ]
 
@@ -113,7 +117,7 @@ def spectra_figure(data: Any, label: str = "") -> Figure:
                 for k, colour in enumerate(_COLOURS.values()):
                     ax.plot(t, mean[:, k], color=colour, lw=1.8, ls="--")
                 if who == "network":
-                    _strip(ax, t, part["loss_label"].values, -0.17, -0.07)
+                    state_strip(ax, t, part["loss_label"].values, -0.17, -0.07)
             row[0].set_ylabel(f"P = {P:,}\n" + r"eigenvalues of $-tJ$")
             for ax in row:
                 ax.set_ylim(-0.19, 1.25)
@@ -207,7 +211,7 @@ def convergence_figure(data: Any, label: str = "") -> Figure:
                         ax.errorbar(t, y, e, color=colour, ls=dash, lw=1.2, elinewidth=0.8)
                 ax.set_yscale("log")
                 ax.set_ylim(2e-3, 30)
-                _strip(ax, t, part["loss_label"].values, 2.1e-3, 3.6e-3)
+                state_strip(ax, t, part["loss_label"].values, 2.1e-3, 3.6e-3)
             row[0].set_ylabel(f"P = {P:,}\n" + r"$E|D-\xi|^2/(Nt)$")
         handles = [Line2D([], [], color=c, ls=d, label=words[w]) for w, (c, d) in styles.items()]
         fig.legend(handles=[*handles, *_states(data)], loc="outside lower center", ncols=4, fontsize=8.5)
@@ -236,7 +240,7 @@ def nonlinear_figure(data: Any) -> Figure:
                     if len(few):
                         ax.axvspan(t[0], few.max(), color="0.6", alpha=0.25, lw=0)
                 if who == "network":
-                    _strip(ax, t, part["loss_label"].values, -0.17, -0.07)
+                    state_strip(ax, t, part["loss_label"].values, -0.17, -0.07)
                 ax.set_xscale("log")
                 ax.set_ylim(-0.19, 1.25)
                 ax.grid(alpha=0.25, lw=0.5)

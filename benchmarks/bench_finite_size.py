@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from theory.finite_size_law import PartitionLaw
+from theory.finite_size.law import PartitionLaw
 
 ERROR = 1e-3  # in E log Z: a few repetitions for most; the exact method's own error is printed
 

@@ -12,10 +12,10 @@ import numpy as np
 from numba import get_num_threads, njit, prange, set_num_threads
 from scipy.integrate import quad
 
-from numerics.channel import CLEAN, MATCHED, NOISY
-from numerics.fast_exp import exp_block
-from theory.hidden import HiddenManifold
-from theory.replica_engine import ReplicaEngine
+from numerics.channel.moments import CLEAN, MATCHED, NOISY
+from numerics.elementary.fast_exp import exp_block
+from theory.models.hidden import HiddenManifold
+from theory.replica.engine import ReplicaEngine
 
 
 @njit(parallel=True)

@@ -13,8 +13,8 @@ from theory import (
     generalization_time,
     onset_time,
 )
-from theory.asymptotics import all_limits, kappa, log_mean, mean_log, spectral_moments
 from theory.notation import alpha, alpha_D
+from theory.rem.asymptotics import all_limits, kappa, log_mean, mean_log, spectral_moments
 
 TIMES = {
     "onset": onset_time,
@@ -87,7 +87,7 @@ def test_mean_log_of_marchenko_pastur(ratio):
 
 
 def test_second_moment_of_the_generalised_law():
-    from theory.asymptotics import M2
+    from theory.rem.asymptotics import M2
 
     rng = np.random.default_rng(0)
     model = LinearManifold(0.5, variances=[1.0, 0.3])
@@ -101,7 +101,7 @@ def test_second_moment_of_the_generalised_law():
 
 
 def test_unknown_sides_and_kinds_are_refused():
-    from theory.asymptotics import few_latents
+    from theory.rem.asymptotics import few_latents
 
     with pytest.raises(ValueError, match="side"):
         mean_log("middle")

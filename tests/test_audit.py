@@ -7,10 +7,10 @@ import pytest
 
 from numerics.domain import DomainError
 from theory import LinearManifold, Spectrum, collapse_time
-from validation.audit import audit
-from validation.audit_tables import audit_facts
-from validation.data import Dataset, load
-from validation.measurement import measure, split
+from validation.audit.command import audit
+from validation.audit.measurement import measure, split
+from validation.audit.tables import audit_facts
+from validation.data.dataset import Dataset, load
 
 
 def _dataset(X, name="made"):
@@ -82,7 +82,7 @@ def test_critical_size_extrapolates_in_P():
 
 
 def test_audit_is_reproducible_and_saves(tmp_path):
-    from validation.audit_tables import audit_lines, write_audit
+    from validation.audit.tables import audit_lines, write_audit
 
     data = load(limit=300)
     a, b = audit(data, probes=50, seed=5), audit(data, probes=50, seed=5)

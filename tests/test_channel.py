@@ -6,17 +6,17 @@ import pytest
 import sympy as sp
 from replica_referee import inner, matched_averages
 
-from numerics.channel import CLEAN, MATCHED, NOISY, Channel
-from numerics.clean_rows import clean_rows, kernel_matrix
+from numerics.channel.clean_rows import clean_rows, kernel_matrix
+from numerics.channel.half_lines import BLOCK, block_work, half_line_laws, half_line_moments
+from numerics.channel.inner_peak import monotone_runs
+from numerics.channel.matched_rows import matched_rows
+from numerics.channel.moments import CLEAN, MATCHED, NOISY, Channel
 from numerics.domain import DomainError
-from numerics.fast_exp import exp_array, log_array
-from numerics.fixed_point import FixedPoint, StableFixedPoint
-from numerics.half_lines import BLOCK, block_work, half_line_laws, half_line_moments
-from numerics.inner_peak import monotone_runs
-from numerics.matched_rows import matched_rows
-from numerics.solution import Status
-from numerics.tabulated import table_values_and_slopes, tabulate
-from theory.activations import activation
+from numerics.elementary.fast_exp import exp_array, log_array
+from numerics.elementary.tabulated import table_values_and_slopes, tabulate
+from numerics.solvers.fixed_point import FixedPoint, StableFixedPoint
+from numerics.solvers.solution import Status
+from theory.models.activations import activation
 
 ONE = np.ones(1)
 PIECEWISE = ("relu", "leaky_relu", "abs", "sign")
@@ -325,7 +325,7 @@ def test_kernels_run_in_the_interpreter_too():
     import sys
 
     code = (
-        "import numpy as np; from numerics.channel import *; from theory.activations import activation\n"
+        "import numpy as np; from numerics.channel import *; from theory.models.activations import activation\n"
         "for name, mode in (('tanh', MATCHED), ('tanh', CLEAN), ('relu', NOISY), ('sign', CLEAN)):\n"
         "    c = activation(name).channel(16.0).with_rule(Rule(1.4, 1.2, 0.5, 0.5))\n"
         "    d = 0.5 if mode == MATCHED else 0.2 if mode == NOISY else 0.0\n"

@@ -9,9 +9,9 @@ import pytest
 import sympy as sp
 
 from numerics.domain import DomainError
-from numerics.quadrature import double_exponential
+from numerics.quadrature.rules import double_exponential
 from theory import notation as sym
-from theory.covariance import (
+from theory.models.covariance import (
     covariance_cdf,
     covariance_density,
     covariance_edges,
@@ -19,11 +19,11 @@ from theory.covariance import (
     covariance_quantile,
     splitting_alpha_D,
 )
-from theory.marchenko_pastur import continuum
-from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
-from theory.spectral_average import covariance_moments, spectral_nodes
-from theory.spectral_law import SpectralLaw
-from theory.stieltjes import StieltjesMap, edges_equation, m, omega, s, stieltjes_equation, y, z
+from theory.models.gaussian import Isotropic, LinearManifold, Spectrum, Subspaces
+from theory.models.marchenko_pastur import continuum
+from theory.models.spectral_law import SpectralLaw
+from theory.models.stieltjes import StieltjesMap, edges_equation, m, omega, s, stieltjes_equation, y, z
+from theory.rem.spectral_average import covariance_moments, spectral_nodes
 
 MANIFOLDS = {
     "one variance": LinearManifold(0.5),

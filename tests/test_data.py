@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from numerics.domain import DomainError
-from validation.data import DataError, load
+from validation.data.dataset import DataError, load
 
 RNG = np.random.default_rng(20250210)
 PIXELS = RNG.integers(0, 256, (12, 5, 4), dtype=np.uint8)
@@ -484,7 +484,7 @@ def test_wrong_files(tmp_path, name):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_non_finite_values_are_counted_and_located(tmp_path, value, dtype, monkeypatch):
-    monkeypatch.setattr("validation.data.TILE_BYTES", 100)  # several tiles
+    monkeypatch.setattr("validation.data.dataset.TILE_BYTES", 100)  # several tiles
     bad = FLOATS.astype(dtype)
     bad[4, 2] = bad[4, 5] = bad[8, 0] = value
     np.save(tmp_path / "x.npy", bad)

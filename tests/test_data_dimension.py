@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from numerics.domain import DomainError
-from validation.data_dimension import ESTIMATORS, data_dimension, dimension_variables
+from validation.data.dimension import ESTIMATORS, data_dimension, dimension_variables
 
 
 def gaussian(d, N, P, seed=0):

@@ -14,9 +14,9 @@ from numerics.domain import DomainError
 from theory.noise import t_from_alpha_bar
 from validation.networks import DiffusersScore
 from validation.networks.diffusers_unet import is_pipeline, pipeline_mark
-from validation.spectra import jacobian_spectrum
+from validation.simulation.trajectories import integrate, karras_levels
+from validation.spectra.observables import jacobian_spectrum
 from validation.training.command import audit_pipeline
-from validation.trajectories import integrate, karras_levels
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -230,7 +230,7 @@ def test_marks_tell_pipelines_apart(saved, tmp_path):
 
 
 def test_spectrum_and_audit_of_a_saved_pipeline(saved, tmp_path, monkeypatch):
-    from validation.spectrum_command import run
+    from validation.spectrum.command import run
 
     monkeypatch.setattr("validation.figures.save", lambda figure, path: path)  # drawn, not rendered: that takes seconds
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Two derivations of the finite-N drift, made apart, agree: `theory.drift` and `theory.finite_size_corrections`."""
+"""Two derivations of the finite-N drift, made apart, agree: `theory.finite_size.drift` and `theory.finite_size.corrections`."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from theory import Isotropic, Subspaces, collapse_time, onset_time
-from theory.drift import finite_size_value
-from theory.finite_size_corrections import collapse_time_first_order, onset_time_first_order
+from theory.finite_size.corrections import collapse_time_first_order, onset_time_first_order
+from theory.finite_size.drift import finite_size_value
 
 KINDS = {
     # kind: (limit, first order, order in 1/N by which N log t may still differ)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from numerics.domain import DomainError
-from validation.data import load
-from validation.duplicates import find_duplicates
-from validation.neighbours import nearest_neighbours
+from validation.data.dataset import load
+from validation.data.duplicates import find_duplicates
+from validation.data.neighbours import nearest_neighbours
 
 
 def brute(X, k, queries=None):

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-import validation.noise_profile
-import validation.sweep
-import validation.weights
+import validation.score.noise_profile
+import validation.score.sweep
+import validation.score.weights
 from numerics.domain import DomainError
-from validation import tile_kernels, vector_math, workers
-from validation.empirical_score import EmpiricalScore
-from validation.products import add_product, multiply
-from validation.pruning import Clusters
-from validation.sweep import Sweep
+from validation.score import workers
+from validation.score.empirical_score import EmpiricalScore
+from validation.score.kernels import tile_kernels, vector_math
+from validation.score.products import add_product, multiply
+from validation.score.pruning import Clusters
+from validation.score.sweep import Sweep
 
 SCORE = {"float32": 1e-4, "float64": 1e-10}
 LEVELS = (1e-6, 1e-4, 1e-2, 0.3, 3.0, 30.0, 1000.0)
@@ -108,10 +109,10 @@ def test_each_method_is_used_and_plain_torch_agrees(monkeypatch):
         E = EmpiricalScore(X, dtype=dtype)
         for t in (1e-6, 1e-2, 2.0, 30.0):
             x, _ = noisy(X, 9, t)
-            monkeypatch.setattr(validation.sweep, "COMPILED", True)
+            monkeypatch.setattr(validation.score.sweep, "COMPILED", True)
             fast = E.score(x, t), E.log_partition(x, t), E.participation(x, t)
             methods.add(E.statistics["method"][0].split()[-1])
-            monkeypatch.setattr(validation.sweep, "COMPILED", False)
+            monkeypatch.setattr(validation.score.sweep, "COMPILED", False)
             plain = E.score(x, t), E.log_partition(x, t), E.participation(x, t)
             tolerance = 2e-6 if dtype == "float32" else 1e-12
             for a, b in zip(fast, plain, strict=True):
@@ -125,9 +126,9 @@ def test_the_largest_weight_found_first_changes_no_number(dtype, compiled, monke
     """Below collapse, in screens and in sums, on any processor; a "largest" above the true one is seen (negative control)."""
     X = training_set("isotropic", 5000, 64)
     E, collapse, used = EmpiricalScore(X, dtype=dtype), 1 / (5000 ** (2 / 64) - 1), set()
-    monkeypatch.setattr(validation.sweep, "COMPILED", compiled)
+    monkeypatch.setattr(validation.score.sweep, "COMPILED", compiled)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    monkeypatch.setattr(validation.weights, "WORTHWHILE", dict.fromkeys(validation.weights.WORTHWHILE, 0.9))
+    monkeypatch.setattr(validation.score.weights, "WORTHWHILE", dict.fromkeys(validation.score.weights.WORTHWHILE, 0.9))
     monkeypatch.setattr(Sweep, "may_be_sparse", lambda *_: True)
     screen, weigh, wrong = Sweep.screen, Sweep.weigh, 0.0
 
@@ -142,7 +143,9 @@ def test_the_largest_weight_found_first_changes_no_number(dtype, compiled, monke
     monkeypatch.setattr(Sweep, "screen", seen_screen)
     monkeypatch.setattr(Sweep, "weigh", seen_weigh)
     for share in (0.2, 0.0):  # of candidates that are settled one by one
-        monkeypatch.setattr(validation.weights, "KNOWN_SHARE", dict.fromkeys(validation.weights.KNOWN_SHARE, share))
+        monkeypatch.setattr(
+            validation.score.weights, "KNOWN_SHARE", dict.fromkeys(validation.score.weights.KNOWN_SHARE, share)
+        )
         for t in collapse * np.array([0.1, 0.2, 0.3, 0.4]):
             x, _ = noisy(X, 64, t)
             _, weights, score = brute(X, x, t)
@@ -163,7 +166,7 @@ def test_rungs_of_the_ladder_agree(monkeypatch):
     _, _, exact = brute(X, x, 1e-3)
     E = EmpiricalScore(X)
     assert relative(E.score(x, 1e-3), exact) < 1e-6
-    monkeypatch.setattr(validation.weights, "_screens", lambda data: [])
+    monkeypatch.setattr(validation.score.weights, "_screens", lambda data: [])
     assert relative(E.score(x, 1e-3), exact) < 1e-6
     assert E.statistics["method"] == ["float32 sums"]
     weigh = Sweep.weigh
@@ -316,7 +319,7 @@ def profile_by_brute_force(X, base, noise, t, leave_out=None):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("kind", "P", "N"), [("isotropic", 3000, 64), ("plane", 900, 784), ("clumps", 900, 64)])
 def test_profiles_match_brute_force(kind, P, N, dtype, compiled, monkeypatch):
-    monkeypatch.setattr(validation.noise_profile, "COMPILED", compiled)
+    monkeypatch.setattr(validation.score.noise_profile, "COMPILED", compiled)
     X = training_set(kind, P, N)
     rng, t = np.random.default_rng(4), np.geomspace(1e-6, 1e3, 19)
     own = rng.integers(P, size=9)
@@ -423,7 +426,7 @@ def test_plain_torch_search_in_clusters_agrees(monkeypatch):
     x, _ = noisy(X, 64, t)
     fast = E.score(x, t)
     assert E.statistics["method"] == ["clusters"]
-    monkeypatch.setattr(validation.sweep, "COMPILED", False)
+    monkeypatch.setattr(validation.score.sweep, "COMPILED", False)
     np.testing.assert_allclose(E.score(x, t), fast, rtol=1e-9)
     assert E.statistics["method"] == ["clusters"]
 
@@ -616,7 +619,7 @@ def test_kernels_run_in_the_interpreter_too():
 SHARDED = """
 import sys, numpy as np, torch, torch.distributed as dist
 sys.path.insert(0, sys.argv[4])
-from validation.empirical_score import EmpiricalScore
+from validation.score.empirical_score import EmpiricalScore
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method="file://" + sys.argv[3], rank=rank, world_size=2)
@@ -700,7 +703,7 @@ def test_the_package_hands_out_the_engine_and_loads_torch_only_then():
         "assert not hasattr(validation, 'EmpiricalScores')\n"
         "from validation import EmpiricalScore\n"
         "assert 'torch' in sys.modules\n"
-        "assert EmpiricalScore is validation.empirical_score.EmpiricalScore\n"
+        "assert EmpiricalScore is validation.score.empirical_score.EmpiricalScore\n"
     )
     root = Path(__file__).resolve().parent.parent
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=120)

@@ -9,14 +9,14 @@ import sympy as sp
 from scipy.integrate import quad
 from scipy.stats import chi2
 
-from numerics.adaptive import integrate_panels
-from numerics.contour import Inversion, _sums
 from numerics.domain import DomainError
-from theory.boltzmann_weight import cumulants, log_transform
-from theory.finite_size import expected_log_partition, true_point_weight
-from theory.finite_size_law import PartitionLaw
-from theory.finite_size_samples import finite_spectrum
-from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
+from numerics.quadrature.adaptive import integrate_panels
+from numerics.quadrature.contour import Inversion, _sums
+from theory.finite_size.boltzmann_weight import cumulants, log_transform
+from theory.finite_size.draws import finite_spectrum
+from theory.finite_size.expectations import expected_log_partition, true_point_weight
+from theory.finite_size.law import PartitionLaw
+from theory.models.gaussian import Isotropic, LinearManifold, Spectrum, Subspaces
 
 
 def plain(compiled):
@@ -342,7 +342,7 @@ def test_bad_input_names_the_argument(change, name):
 
 
 def test_nonlinear_manifolds_are_refused_with_the_reason():
-    from theory.hidden import HiddenManifold
+    from theory.models.hidden import HiddenManifold
 
     with pytest.raises(DomainError, match="coupled"):
         true_point_weight(HiddenManifold(0.5, "tanh"), P=100, N=10, t=1.0)

@@ -9,15 +9,14 @@ from scipy.stats import chi2
 
 from numerics.domain import DomainError
 from theory import collapse_time, generalization_time, onset_time
-from theory.boltzmann_weight import cumulants
-from theory.finite_size import expected_log_partition, expected_participation, true_point_weight
-from theory.finite_size_corrections import (
+from theory.finite_size.boltzmann_weight import cumulants
+from theory.finite_size.corrections import (
     collapse_time_first_order,
     generalization_time_first_order,
     log_partition_first_order,
     onset_time_first_order,
 )
-from theory.finite_size_curves import (
+from theory.finite_size.curves import (
     collapse_curve,
     finite_collapse_time,
     finite_generalization_time,
@@ -25,9 +24,10 @@ from theory.finite_size_curves import (
     finite_size_times,
     held_out_cross_entropy,
 )
-from theory.finite_size_law import PartitionLaw
-from theory.finite_size_samples import annealed_mean, draws, finite_spectrum, linear_control
-from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
+from theory.finite_size.draws import annealed_mean, draws, finite_spectrum, linear_control
+from theory.finite_size.expectations import expected_log_partition, expected_participation, true_point_weight
+from theory.finite_size.law import PartitionLaw
+from theory.models.gaussian import Isotropic, LinearManifold, Spectrum, Subspaces
 
 
 def law_of(r, x_square, t, log_P, n=None):

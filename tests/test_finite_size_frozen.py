@@ -8,9 +8,9 @@ from scipy.special import digamma, gammaln
 
 from numerics.domain import DomainError
 from theory import Isotropic, LinearManifold, Subspaces, condensation_time
-from theory.finite_size import expected_participation
-from theory.finite_size_frozen import finite_size_eigenvalue, finite_size_eigenvalue_first_order
-from theory.subspaces import finite_size_beta, frozen_eigenvalue
+from theory.finite_size.expectations import expected_participation
+from theory.finite_size.frozen import finite_size_eigenvalue, finite_size_eigenvalue_first_order
+from theory.subspaces.levels import finite_size_beta, frozen_eigenvalue
 
 MODELS = [
     (Subspaces([0.5, 0.5], [1.0, 0.3]), 0.3),

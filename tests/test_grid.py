@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from numerics.domain import DomainError
-from numerics.grid import sweep
+from numerics.grids.grid import sweep
 from numerics.store import atomic, load_dataset, save_dataset
 from theory import LinearManifold, collapse_time
 from theory.phase_diagram import phase_diagram
@@ -19,7 +19,7 @@ from theory.phase_diagram import phase_diagram
 SLOW = """
 import sys, time
 import numpy as np
-from numerics.grid import sweep
+from numerics.grids.grid import sweep
 def row(a, b):
     time.sleep(0.05)
     return {"value": np.sin(a * b), "status": np.zeros(b.shape, dtype=np.int8)}

@@ -8,15 +8,15 @@ import sympy as sp
 from scipy.optimize import brentq, minimize_scalar
 
 from numerics.domain import DomainError
-from numerics.quadrature import double_exponential
-from theory.covariance import covariance_edges, covariance_law
-from theory.gaps import Delta, GapDerivation, a, b, positive_roots
-from theory.jacobian import jacobian_cdf, jacobian_density, jacobian_edges, jacobian_law
-from theory.marchenko_pastur import continuum
-from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
+from numerics.quadrature.rules import double_exponential
+from theory.jacobian.gap_equations import Delta, GapDerivation, a, b, positive_roots
+from theory.jacobian.phases import Phase, phase, phase_times
+from theory.jacobian.spectral_gaps import gap_opening_times, spectral_gaps
+from theory.jacobian.spectrum import jacobian_cdf, jacobian_density, jacobian_edges, jacobian_law
+from theory.models.covariance import covariance_edges, covariance_law
+from theory.models.gaussian import Isotropic, LinearManifold, Spectrum, Subspaces
+from theory.models.marchenko_pastur import continuum
 from theory.notation import t as time
-from theory.phases import Phase, phase, phase_times
-from theory.spectral_gaps import gap_opening_times, spectral_gaps
 
 TWO = LinearManifold(0.3, variances=[1.0, 0.01], fractions=[0.4, 0.6])
 MODELS = {

@@ -7,12 +7,14 @@ import pytest
 
 from numerics.domain import DomainError
 from theory import condensation_time
-from theory.subspaces import frozen_eigenvalue
-from validation.experiments import EXPERIMENTS, experiment, frozen_spectrum, losing_dimensions
-from validation.prediction import Outcome
-from validation.subspace_figures import phase_figure
-from validation.subspace_probes import BlockData
-from validation.subspace_verdicts import CLAIMS, VIEWS
+from theory.subspaces.levels import frozen_eigenvalue
+from validation.experiments import EXPERIMENTS, experiment
+from validation.experiments.frozen_spectrum import experiment as frozen_spectrum
+from validation.experiments.losing_dimensions import experiment as losing_dimensions
+from validation.experiments.losing_dimensions.figures import phase_figure
+from validation.experiments.losing_dimensions.verdicts import CLAIMS, VIEWS
+from validation.simulation.prediction import Outcome
+from validation.spectra.subspace_probes import BlockData
 
 TINY = losing_dimensions.Preset("tiny", 7, {100: 3, 1000: 2}, {100: 4, 1000: 4}, (100, 1000), 2)
 SMALL = losing_dimensions.Case("d = 2+2", (2, 2, 4), (1.0, 0.09, 1e-4), (100, 1000))

@@ -10,12 +10,12 @@ import pytest
 import sympy as sp
 
 from numerics.domain import DomainError
-from numerics.roots import monotone_root
-from numerics.special import log1pmx, log_expm1, log_positive_root, logistic, softplus
+from numerics.elementary.special import log1pmx, log_expm1, log_positive_root, logistic, softplus
+from numerics.solvers.roots import monotone_root
 from theory.engine import GaussianEngine
-from theory.gaussian import explicit_curve, gaussian_rem, integrals
 from theory.lowering import cache_folder, kernel, mpmath_function
 from theory.notation import V, alpha_D, delta, r, t
+from theory.rem.gaussian import explicit_curve, gaussian_rem, integrals
 
 NAMES = ["onset", "collapse", "condensation", "generalization", "free_entropy", "slope", "trace"]
 

@@ -16,11 +16,11 @@ import torch
 
 from numerics.domain import DomainError
 from theory import Isotropic, LinearManifold, Subspaces
-from theory.finite_size import expected_log_partition, true_point_weight
-from theory.hidden import HiddenManifold
-from validation.log_sum_exp import LogSumExp
-from validation.montecarlo import Basin, Grids, simulate
-from validation.samplers import Sampler, generator
+from theory.finite_size.expectations import expected_log_partition, true_point_weight
+from theory.models.hidden import HiddenManifold
+from validation.simulation.log_sum_exp import LogSumExp
+from validation.simulation.montecarlo import Basin, Grids, simulate
+from validation.simulation.samplers import Sampler, generator
 
 LINEAR = LinearManifold(0.5)
 GRIDS = Grids(
@@ -170,7 +170,7 @@ SCRIPT = """
 import os, signal, sys
 import numpy as np
 from theory import LinearManifold
-from validation.montecarlo import Grids, simulate
+from validation.simulation.montecarlo import Grids, simulate
 
 def progress(done, total):
     if done >= 40:

@@ -9,7 +9,7 @@ from numerics.domain import DomainError
 from validation.networks import Denoiser, ModelScore, NetworkScore, ResidualMLP, Scale, SideBySide, UNet
 from validation.networks.build import build
 from validation.networks.preconditioning import coefficients
-from validation.score_functions import GaussianScore, ScoreFunction
+from validation.spectra.score_functions import GaussianScore, ScoreFunction
 
 SIGMA = torch.logspace(-3, 2, 11, dtype=torch.float64)
 R = (1.0, 0.09, 1e-4)

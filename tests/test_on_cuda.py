@@ -11,18 +11,17 @@ import torch
 from test_training import BUMPS, DOUBLE, MUON, NET, SHORT, points
 
 from theory import LinearManifold
-from validation import EmpiricalScore, sweep
-from validation.experiments import (
-    frozen_spectrum,
-    generalization_law,
-    losing_dimensions,
-    trained_images,
-    trained_networks,
-)
+from validation import EmpiricalScore
+from validation.experiments.frozen_spectrum import experiment as frozen_spectrum
+from validation.experiments.generalization_law import experiment as generalization_law
+from validation.experiments.losing_dimensions import experiment as losing_dimensions
+from validation.experiments.trained_images import experiment as trained_images
+from validation.experiments.trained_networks import experiment as trained_networks
+from validation.experiments.traps.probes import measure_returns
 from validation.networks import NetworkScore
-from validation.returns import measure_returns
-from validation.spectra import frame_spectrum, jacobian_spectrum
-from validation.subspace_probes import BlockData
+from validation.score import sweep
+from validation.spectra.observables import frame_spectrum, jacobian_spectrum
+from validation.spectra.subspace_probes import BlockData
 from validation.training import Trainer, load_denoiser
 from validation.training.convergence import convergence, denoising_losses
 

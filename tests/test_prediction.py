@@ -15,14 +15,14 @@ from scipy.stats import kstest
 
 from numerics.domain import DomainError
 from theory import Isotropic, LinearManifold, Spectrum, basin_radius, collapse_time, generalization_time, onset_time
-from theory.drift import DRIFTS, finite_size_value
-from theory.drift_cumulants import Moments
-from theory.finite_size import true_point_weight
-from theory.hidden import HiddenManifold
-from validation.experiments import linear_times
-from validation.experiments.result import ExperimentResult, Row
-from validation.extrapolation import TERMS, Form, crossing, extrapolate, jackknife, minimum
-from validation.prediction import Outcome, Prediction, judge
+from theory.finite_size.drift import DRIFTS, finite_size_value
+from theory.finite_size.drift_cumulants import Moments
+from theory.finite_size.expectations import true_point_weight
+from theory.models.hidden import HiddenManifold
+from validation.experiments.linear_times import experiment as linear_times
+from validation.experiments.shared.result import ExperimentResult, Row
+from validation.simulation.extrapolation import TERMS, Form, crossing, extrapolate, jackknife, minimum
+from validation.simulation.prediction import Outcome, Prediction, judge
 
 # --- curves -------------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from numerics.domain import DomainError
-from numerics.quadrature import Rule, affine, chi_squared, double_exponential, from_jacobi, hermite, semicircle
+from numerics.quadrature.rules import (
+    Rule,
+    affine,
+    chi_squared,
+    double_exponential,
+    from_jacobi,
+    hermite,
+    semicircle,
+)
 
 
 def semicircle_moment(k):

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from numerics.channel import MATCHED, NOISY
+from numerics.channel.moments import MATCHED, NOISY
 from numerics.domain import DomainError
-from numerics.solution import Status
-from theory import replica
-from theory.activations import ACTIVATIONS
-from theory.gaussian_equivalence import gaussian_equivalent
-from theory.hidden import HiddenManifold
+from numerics.solvers.solution import Status
+from theory.models.activations import ACTIVATIONS
+from theory.models.hidden import HiddenManifold
 from theory.notation import alpha_D, beta
-from theory.replica import action, c_hat, m_hat, q_hat
-from theory.replica_engine import ReplicaEngine
-from theory.small_noise import active_fraction, discrete_threshold, small_noise
+from theory.replica import action as replica
+from theory.replica.action import action, c_hat, m_hat, q_hat
+from theory.replica.engine import ReplicaEngine
+from theory.replica.gaussian_equivalence import gaussian_equivalent
+from theory.replica.small_noise import active_fraction, discrete_threshold, small_noise
 
 # LinearManifold(0.5), alpha = 0.2, from the closed form (physics.md section 3)
 LINEAR = {
@@ -90,8 +90,8 @@ def test_teacher_variance_without_cancellation(K):
 def test_identity_is_the_linear_manifold(name, monkeypatch):
     e = engine(name)
     if name != "identity":  # force the table kernel: a linear function is recognised otherwise
-        from numerics.channel import Channel
-        from numerics.tabulated import tabulate
+        from numerics.channel.moments import Channel
+        from numerics.elementary.tabulated import tabulate
 
         e.channel = Channel(tabulate(lambda h: h, 16.0), None, -1)
     for kind, t in LINEAR.items():

@@ -7,14 +7,14 @@ from itertools import product
 import numpy as np
 import pytest
 
+from numerics.channel.replicated import ReplicatedChannel
 from numerics.domain import DomainError
-from numerics.replicated_channel import ReplicatedChannel
 from theory import HiddenManifold, LinearManifold, collapse_time
-from theory.activations import activation
-from theory.drift import DRIFTS, finite_size_value
-from theory.drift_cumulants import Cumulants, cumulants
-from theory.replica_fluctuations import Fluctuations
-from theory.replica_loop import one_loop, rs_inverse, rs_log_det
+from theory.finite_size.drift import DRIFTS, finite_size_value
+from theory.finite_size.drift_cumulants import Cumulants, cumulants
+from theory.models.activations import activation
+from theory.replica.fluctuations import Fluctuations
+from theory.replica.loop import one_loop, rs_inverse, rs_log_det
 
 # finite differences in the number of replicas (skew, loop) and in beta (the other two): relative errors measured 2e-4 and 1e-5
 TOLERANCE = {"skew": 5e-4, "loop": 5e-4, "covariance": 3e-5, "gap_variance": 3e-5}
@@ -22,7 +22,7 @@ TOLERANCE = {"skew": 5e-4, "loop": 5e-4, "covariance": 3e-5, "gap_variance": 3e-
 
 def computed(model, t, eps):
     """Cumulants at this very t, without interpolation."""
-    from theory.drift_cumulants import _Nonlinear
+    from theory.finite_size.drift_cumulants import _Nonlinear
 
     return _Nonlinear(model)._evaluate(1 / t, eps)
 

@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from validation import report
 from validation.experiments import EXPERIMENTS, IN_QUICK_REPORT, experiment
-from validation.experiments.result import ExperimentResult, Row
-from validation.prediction import Prediction, judge
+from validation.experiments.shared.result import ExperimentResult, Row
+from validation.report import command as report
+from validation.simulation.prediction import Prediction, judge
 
 
 def stub(name, asked):

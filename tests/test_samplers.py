@@ -11,10 +11,10 @@ import torch
 
 from numerics.domain import DomainError
 from theory import Isotropic, LinearManifold, Spectrum, Subspaces
-from theory.activations import ACTIVATIONS as THEORY_ACTIVATIONS
-from theory.activations import activation as theory_activation
-from theory.hidden import HiddenManifold
-from validation.samplers import ACTIVATIONS, Sampler, torch_activation
+from theory.models.activations import ACTIVATIONS as THEORY_ACTIVATIONS
+from theory.models.activations import activation as theory_activation
+from theory.models.hidden import HiddenManifold
+from validation.simulation.samplers import ACTIVATIONS, Sampler, torch_activation
 
 MODELS = [
     Isotropic(2.0),

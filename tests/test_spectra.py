@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from numerics.domain import DomainError
-from validation.empirical_score import EmpiricalScore
-from validation.latent_dimension import inflection_dimension, largest_gap_dimension
-from validation.score_functions import AutogradScore, Empirical, GaussianScore, NormalisedScore, ScoreFunction, as_score
-from validation.spectra import (
+from validation.score.empirical_score import EmpiricalScore
+from validation.spectra.latent_dimension import inflection_dimension, largest_gap_dimension
+from validation.spectra.observables import (
     Average,
     blocks_of,
     frame_columns,
@@ -19,7 +18,15 @@ from validation.spectra import (
     measure_spectra,
     posterior_variance,
 )
-from validation.subspace_probes import BlockData, exact_probe, last_crossing, probe
+from validation.spectra.score_functions import (
+    AutogradScore,
+    Empirical,
+    GaussianScore,
+    NormalisedScore,
+    ScoreFunction,
+    as_score,
+)
+from validation.spectra.subspace_probes import BlockData, exact_probe, last_crossing, probe
 
 DATA = BlockData((2, 2, 3), (1.0, 0.09, 1e-4))
 

@@ -12,11 +12,11 @@ import torch
 
 from numerics.domain import DomainError
 from numerics.store import load_dataset
-from validation import spectrum_command
-from validation.spectrum_command import run, spectrum
-from validation.spectrum_figure import reading, tables
-from validation.spectrum_losses import losses
-from validation.spectrum_subjects import from_data, from_subspaces, noise_levels
+from validation.spectrum import command as spectrum_command
+from validation.spectrum.command import run, spectrum
+from validation.spectrum.departures import losses
+from validation.spectrum.figures import reading, tables
+from validation.spectrum.subjects import from_data, from_subspaces, noise_levels
 
 
 def test_command_end_to_end_on_a_file(geomem, tmp_path):
@@ -143,7 +143,7 @@ def _bytes(folder):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from validation.spectrum_command import run
+from validation.spectrum.command import run
 def progress(done, total):
     if done == 7:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -11,10 +11,8 @@ from scipy.optimize import brentq
 
 from numerics.domain import DomainError
 from theory import Isotropic, Subspaces, collapse_time, condensation_time
-from theory.losing_dimensions import FrozenLevel, GaussianLevel, L, MarginalLevel, beta_star, c, d, factor, q, s, theta
-from theory.normalised_data import normalised_posterior
 from theory.notation import r, t
-from theory.subspaces import (
+from theory.subspaces.levels import (
     departure_time,
     finite_size_beta,
     frozen_eigenvalue,
@@ -24,6 +22,20 @@ from theory.subspaces import (
     variance_ratio_boundary,
     visible_window,
 )
+from theory.subspaces.losing_dimensions import (
+    FrozenLevel,
+    GaussianLevel,
+    L,
+    MarginalLevel,
+    beta_star,
+    c,
+    d,
+    factor,
+    q,
+    s,
+    theta,
+)
+from theory.subspaces.normalised_data import normalised_posterior
 
 MODEL = Subspaces([5 / 30, 5 / 30, 20 / 30], [1.0, 0.09, 1e-4])
 

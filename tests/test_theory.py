@@ -6,10 +6,10 @@ import sympy as sp
 
 from theory import LinearManifold
 from theory.basins import basin_law
-from theory.gaussian import LinearSaddle, MutualInformation, explicit_curve, gaussian_rem, integrals
-from theory.models import Isotropic, Spectrum, Subspaces
+from theory.models.gaussian import Isotropic, Spectrum, Subspaces
 from theory.notation import SpectralAverage, V, above_atom, alpha, alpha_D, beta, chi, delta, merge, r, t
-from theory.rem import RandomEnergyModel
+from theory.rem.energy_model import RandomEnergyModel
+from theory.rem.gaussian import LinearSaddle, MutualInformation, explicit_curve, gaussian_rem, integrals
 
 z = MutualInformation.z
 

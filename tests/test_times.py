@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from numerics.domain import DomainError
-from numerics.solution import Status
+from numerics.solvers.solution import Status
 from theory import (
     Isotropic,
     LinearManifold,
@@ -27,7 +27,7 @@ from theory import (
     generalization_time,
     onset_time,
 )
-from theory.closed_form import NoClosedForm
+from theory.rem.closed_form import NoClosedForm
 
 TIMES = {
     "onset": onset_time,

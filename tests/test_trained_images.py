@@ -10,12 +10,12 @@ import xarray as xr
 from PIL import Image
 
 from numerics.domain import DomainError
-from validation.empirical_score import EmpiricalScore
-from validation.experiments import trained_images
-from validation.image_figures import kept_figure
-from validation.image_probes import average_pool, draw
-from validation.memorisation import memorised_fraction
-from validation.score_functions import Empirical
+from validation.data.memorisation import memorised_fraction
+from validation.experiments.trained_images import experiment as trained_images
+from validation.experiments.trained_images.figures import kept_figure
+from validation.experiments.trained_images.probes import average_pool, draw
+from validation.score.empirical_score import EmpiricalScore
+from validation.spectra.score_functions import Empirical
 from validation.training import NoiseLevels, TrainingConfig
 from validation.training.checkpoint import read
 

@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 from numerics.domain import DomainError
 from validation.cli import app
-from validation.empirical_score import EmpiricalScore
-from validation.experiments import trained_networks, trained_nonlinear
-from validation.experiments.losing_dimensions import CASES
-from validation.network_probes import Departures
-from validation.score_functions import GaussianScore
-from validation.subspace_probes import BlockData
+from validation.experiments.losing_dimensions.experiment import CASES
+from validation.experiments.shared.network_probes import Departures
+from validation.experiments.trained_networks import experiment as trained_networks
+from validation.experiments.trained_nonlinear import experiment as trained_nonlinear
+from validation.score.empirical_score import EmpiricalScore
+from validation.spectra.score_functions import GaussianScore
+from validation.spectra.subspace_probes import BlockData
 from validation.training import TrainingConfig
 from validation.training.command import audit_model, split
 from validation.training.convergence import convergence, denoising_losses

@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from numerics.domain import DomainError
 from validation.networks import NetworkScore
-from validation.score_functions import GaussianScore
+from validation.spectra.score_functions import GaussianScore
 from validation.training import NoiseLevels, Trainer, TrainingConfig, distributed, load_denoiser
 from validation.training.batches import Batches
 from validation.training.checkpoint import read, write

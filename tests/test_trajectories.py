@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chi2, norm
 
 from numerics.domain import DomainError
-from validation.trajectories import SCHEMES, Scheme, integrate, karras_levels
+from validation.simulation.trajectories import SCHEMES, Scheme, integrate, karras_levels
 
 VARIANCES = np.array([2.0, 0.3, 0.01])
 HIGH, LOW = 4.0, 0.05

@@ -10,13 +10,16 @@ from scipy.stats import ks_2samp, norm
 
 from numerics.domain import DomainError
 from theory import Isotropic, LinearManifold, collapse_time, critical_alpha, onset_time
-from theory.drift import weight_exceeds_half
-from theory.trajectories import commitment_width, edge_correction
-from validation import EmpiricalScore, nearest_law, returns_verdicts
-from validation.experiments import generalization_law, traps
-from validation.prediction import Outcome, Prediction
-from validation.returns import commitment, measure_commitments, measure_returns
-from validation.samplers import Sampler
+from theory.finite_size.drift import weight_exceeds_half
+from theory.finite_size.trajectories import commitment_width, edge_correction
+from validation import EmpiricalScore
+from validation.experiments.generalization_law import experiment as generalization_law
+from validation.experiments.generalization_law import nearest_law
+from validation.experiments.traps import experiment as traps
+from validation.experiments.traps import verdicts as returns_verdicts
+from validation.experiments.traps.probes import commitment, measure_commitments, measure_returns
+from validation.simulation.prediction import Outcome, Prediction
+from validation.simulation.samplers import Sampler
 
 MODEL = LinearManifold(0.5)
 

@@ -7,8 +7,7 @@
 
 from theory.basins import basin_radius, free_energy
 from theory.finite_size import expected_log_partition, expected_participation, true_point_weight
-from theory.hidden import HiddenManifold
-from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
+from theory.models import HiddenManifold, Isotropic, LinearManifold, Spectrum, Subspaces
 from theory.subspaces import subspace_collapse_times
 from theory.times import (
     collapse_time,

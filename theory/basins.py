@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from numerics.domain import nonnegative, positive
-from numerics.solution import Solution
+from numerics.solvers import Solution
 from theory.engine import engine
-from theory.gaussian import MutualInformation, gaussian_rem, integrals
+from theory.rem import MutualInformation, gaussian_rem, integrals
 from theory.times import deliver_value, load
 
 __all__ = ["basin_radius", "free_energy"]

@@ -13,10 +13,9 @@ import numpy as np
 from scipy.optimize import elementwise
 
 from numerics.domain import DomainError
-from numerics.solution import Solution, Status
-from theory.hidden import HiddenManifold
+from numerics.solvers import Solution, Status
 from theory.lowering import kernel
-from theory.models import Isotropic, LinearManifold, Spectrum, Subspaces
+from theory.models import HiddenManifold, Isotropic, LinearManifold, Spectrum, Subspaces
 
 __all__ = ["Engine", "GaussianEngine", "engine"]
 
@@ -61,7 +60,7 @@ class GaussianEngine:
     # --- integrals ----------------------------------------------------------------------------------------------------
 
     def integral(self, name: str, x, delta=0.0) -> np.ndarray:
-        """The integral `name` of `theory.gaussian.integrals` at `x = log t`."""
+        """The integral `name` of `theory.rem.gaussian.integrals` at `x = log t`."""
         x, log_delta, alpha_D = self._broadcast(x, _log(delta))
         h = np.empty(x.size)
         kernel(name, saddle=self.saddle).integrals(x.ravel(), log_delta, alpha_D, self.w, self.l, self.mean, h)
@@ -170,7 +169,7 @@ def _(model: LinearManifold) -> Engine:
 
 @engine.register
 def _(model: HiddenManifold) -> Engine:
-    from theory.replica_engine import ReplicaEngine  # its kernels take a second to load
+    from theory.replica import ReplicaEngine  # its kernels take a second to load
 
     return ReplicaEngine(model)
 

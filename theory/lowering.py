@@ -22,9 +22,9 @@ from types import ModuleType
 import sympy as sp
 from sympy.printing.pycode import PythonCodePrinter
 
-from numerics.roots import specialised_source
-from theory.gaussian import LinearSaddle, MutualInformation, gaussian_rem, integrals
+from numerics.solvers import specialised_source
 from theory.notation import SpectralAverage, alpha_D
+from theory.rem import LinearSaddle, MutualInformation, gaussian_rem, integrals
 
 __all__ = ["cache_folder", "kernel", "mpmath_function"]
 
@@ -88,7 +88,7 @@ import math
 
 from numba import njit, prange
 
-from numerics.special import log1pmx, log_expm1, log_positive_root, logistic_triple
+from numerics.elementary.special import log1pmx, log_expm1, log_positive_root, logistic_triple
 
 '''
 
@@ -196,7 +196,7 @@ def integrals(x, log_delta, alpha_D, w, l, mean, h):
 
 @cache
 def kernel(name: str, *, saddle: bool) -> ModuleType:
-    """Compiled `integral`, `roots` and `integrals` of one of `theory.gaussian.integrals`, by its name.
+    """Compiled `integral`, `roots` and `integrals` of one of `theory.rem.gaussian.integrals`, by its name.
 
     With `saddle` false `w`, `l` are weights and log-eigenvalues of the spectrum itself; with `saddle` true they describe
     the latent spectrum of a linear manifold and the integral is evaluated at its saddle point. The derivation is redone
@@ -262,13 +262,20 @@ def cache_folder() -> Path:
 def _sources() -> bytes:
     import numba
 
-    import numerics.roots
-    import numerics.special
-    import theory.gaussian
+    import numerics.elementary.special
+    import numerics.solvers.roots
     import theory.notation
-    import theory.rem
+    import theory.rem.energy_model
+    import theory.rem.gaussian
 
-    modules = (numerics.roots, numerics.special, theory.gaussian, theory.notation, theory.rem, sys.modules[__name__])
+    modules = (
+        numerics.solvers.roots,
+        numerics.elementary.special,
+        theory.rem.gaussian,
+        theory.notation,
+        theory.rem.energy_model,
+        sys.modules[__name__],
+    )
     return b"".join(Path(m.__file__).read_bytes() for m in modules) + f"{numba.__version__} {sp.__version__}".encode()
 
 

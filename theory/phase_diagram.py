@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from numerics.domain import DomainError, positive
-from numerics.grid import sweep
+from numerics.grids import sweep
 from numerics.store import provenance
 from theory.engine import engine
-from theory.gaussian_equivalence import gaussian_equivalent
-from theory.hidden import HiddenManifold
-from theory.models import LinearManifold
+from theory.models import HiddenManifold, LinearManifold
 from theory.rem import KINDS
+from theory.replica import gaussian_equivalent
 
 __all__ = ["activation_diagrams", "phase_diagram"]
 
@@ -49,13 +48,13 @@ def phase_diagram(
     family : callable
         The model at a given alpha_D (default `LinearManifold`; for instance `lambda a: HiddenManifold(a, "relu")`).
     kinds : which times, of `theory.rem.KINDS`
-    out, progress, executor : see `numerics.grid.sweep`; with `out` the sweep can be killed and resumed.
+    out, progress, executor : see `numerics.grids.grid.sweep`; with `out` the sweep can be killed and resumed.
 
     Returns
     -------
     xarray.Dataset
         For each kind `log_t_<kind>` (natural logarithm, never below float range), `status_<kind>` (0 where solved, see
-        `numerics.solution.Status`) and `branch_<kind>`, with dimensions (alpha_D, alpha).
+        `numerics.solvers.solution.Status`) and `branch_<kind>`, with dimensions (alpha_D, alpha).
 
     >>> diagram = phase_diagram([0.1, 0.2], [0.5])
     >>> round(float(np.exp(diagram["log_t_collapse"].sel(alpha=0.2, alpha_D=0.5))), 6)

@@ -21,11 +21,10 @@ import numpy as np
 import sympy as sp
 
 from numerics.domain import DomainError, finite, positive
-from numerics.solution import Solution, Status
-from theory.closed_form import closed_form, time_equation
+from numerics.solvers import Solution, Status
 from theory.engine import engine
 from theory.models import Spectrum
-from theory.rem import KINDS
+from theory.rem import KINDS, closed_form, time_equation
 
 __all__ = [
     "collapse_time",

@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from validation.empirical_score import EmpiricalScore
+    from validation.score import EmpiricalScore
 
 __all__ = ["EmpiricalScore"]
 
@@ -14,7 +14,7 @@ __all__ = ["EmpiricalScore"]
 def __getattr__(name: str) -> Any:
     """`EmpiricalScore`, imported when first asked for."""
     if name == "EmpiricalScore":
-        from validation.empirical_score import EmpiricalScore
+        from validation.score import EmpiricalScore
 
         return EmpiricalScore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

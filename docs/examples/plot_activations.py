@@ -33,6 +33,6 @@ plt.show()
 # Sign data are discrete: above a load no noise is small enough to tell memorisation from repetition.
 
 from theory import HiddenManifold
-from theory.small_noise import discrete_threshold
+from theory.replica.small_noise import discrete_threshold
 
 print(discrete_threshold(HiddenManifold(0.5, "sign")))

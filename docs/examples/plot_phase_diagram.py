@@ -25,9 +25,9 @@ plt.show()
 
 # %%
 # At small load :math:`t_o\to\langle r\rangle/\alpha` and :math:`t_c\to\langle r\rangle/2\alpha`; at large load both fall as
-# :math:`e^{-2\alpha/\alpha_D}` and :math:`t_o/t_c\to e`. The limits are derived in :mod:`theory.asymptotics`:
+# :math:`e^{-2\alpha/\alpha_D}` and :math:`t_o/t_c\to e`. The limits are derived in :mod:`theory.rem.asymptotics`:
 
-from theory.asymptotics import large_load, small_load
+from theory.rem.asymptotics import large_load, small_load
 
 print(small_load("collapse").equation)
 print(large_load("onset").equation)

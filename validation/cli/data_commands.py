@@ -45,7 +45,7 @@ def audit(
     if model is not None:
         return _audit_model(model, data, out, probes, device, seed, given(key=key, limit=limit, image_size=image_size))
     from validation.audit import audit as run
-    from validation.audit_tables import audit_lines, write_audit
+    from validation.audit import audit_lines, write_audit
     from validation.data import load
 
     sigmas = numbers_of("--sigma", sigma) if sigma else None
@@ -72,8 +72,8 @@ def _audit_model(
     model: Path, data: Path | None, out: Path | None, probes: int, device: str, seed: int, options: dict[str, Any]
 ) -> None:
     from numerics.store import save_dataset
-    from validation.networks.diffusers_unet import is_pipeline
-    from validation.training.command import audit_model, audit_pipeline, report_lines
+    from validation.networks import is_pipeline
+    from validation.training import audit_model, audit_pipeline, report_lines
 
     pipeline = is_pipeline(model)
     if data is not None and not pipeline:
@@ -126,8 +126,7 @@ def spectrum(
     centre, beside the Gaussian (for synthetic data: exact) score and the empirical score of half of the points.
     Interrupted, the same command goes on where it was.
     """
-    from validation.spectrum_command import run
-    from validation.spectrum_figure import reading, tables
+    from validation.spectrum import reading, run, tables
 
     levels = None if sigma is None else numbers_of("--sigma", sigma)
     with progress_bar("spectra") as progress:
@@ -185,11 +184,16 @@ def train(
     """Train score networks by denoising score matching; under torchrun or accelerate launch, on several devices."""
     from contextlib import ExitStack
 
-    from validation.training import NoiseLevels, TrainingConfig
-    from validation.training.command import audit_model, report_lines
-    from validation.training.command import train as run
-    from validation.training.distributed import launched, process_group
-    from validation.training.progress import training_bar
+    from validation.training import (
+        NoiseLevels,
+        TrainingConfig,
+        audit_model,
+        launched,
+        process_group,
+        report_lines,
+        training_bar,
+    )
+    from validation.training import train as run
 
     levels = numbers_of("--sigma", sigma)
     if len(levels) != 2:

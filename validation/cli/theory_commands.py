@@ -112,7 +112,7 @@ def phase_diagram(
     numbers = out.with_suffix(".nc")
     if len(several) > 1:
         from theory.phase_diagram import activation_diagrams
-        from validation.activation_figures import activation_lines, activation_maps
+        from validation.figures import activation_lines, activation_maps
 
         with progress_bar("phase diagrams") as progress:
             diagram = activation_diagrams(

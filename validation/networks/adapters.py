@@ -1,4 +1,4 @@
-"""Any torch module as a score function of `validation.score_functions`, whatever it predicts and however it counts noise."""
+"""Any torch module as a score function of `validation.spectra`, whatever it predicts and however it counts noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numerics.domain import DomainError, integer, positive
 from validation.networks.conventions import CONDITIONS, PREDICTIONS, SCALES, condition_of, score_from
 from validation.networks.preconditioning import Denoiser
-from validation.score_functions import AutogradScore
+from validation.spectra import AutogradScore
 
 __all__ = ["ModelScore", "NetworkScore"]
 

@@ -15,8 +15,7 @@ from safetensors.torch import save_file
 
 from numerics.domain import DomainError
 from numerics.store import atomic
-from validation.networks.build import build
-from validation.networks.preconditioning import Denoiser
+from validation.networks import Denoiser, build
 
 __all__ = ["fingerprint", "load_denoiser", "read", "write"]
 

@@ -13,8 +13,7 @@ import xarray as xr
 from numerics.domain import DomainError, integer
 from validation.data import load
 from validation.networks import NetworkScore
-from validation.score_functions import GaussianScore
-from validation.subspace_probes import BlockData
+from validation.spectra import BlockData, GaussianScore
 from validation.training.checkpoint import fingerprint, load_denoiser, read
 from validation.training.configuration import TrainingConfig
 from validation.training.convergence import convergence
@@ -138,9 +137,9 @@ def audit_pipeline(
 
     Raises
     ------
-    DomainError : see `validation.spectrum_subjects.from_pipeline`
+    DomainError : see `validation.spectrum.subjects.from_pipeline`
     """
-    from validation.spectrum_subjects import from_pipeline
+    from validation.spectrum import from_pipeline
 
     subject = from_pipeline(path, data, device=device, seed=seed, **options)
     low, high = max(subject.t_range[0], 2e-3**2), min(subject.t_range[1], 10.0**2)

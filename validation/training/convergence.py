@@ -17,9 +17,9 @@ import torch
 import xarray as xr
 
 from numerics.domain import DomainError, integer, positive
-from validation.empirical_score import EmpiricalScore
-from validation.samplers import generator
-from validation.score_functions import Empirical, as_score
+from validation.score import EmpiricalScore
+from validation.simulation import generator
+from validation.spectra import Empirical, as_score
 
 __all__ = ["FACTOR", "FLOOR", "LABELS", "convergence", "denoising_losses"]
 

@@ -20,8 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from numerics.domain import DomainError, integer
 from numerics.store import versions
-from validation.networks.build import build
-from validation.networks.preconditioning import Denoiser, Scale
+from validation.networks import Denoiser, Scale, build
 from validation.training import checkpoint as files
 from validation.training.batches import Batch, Batches
 from validation.training.configuration import TrainingConfig

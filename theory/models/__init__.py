@@ -1,0 +1,28 @@
+"""Data models: what is known of the law of the data, from isotropic to hidden manifolds, and their covariance spectra."""
+
+from theory.models.covariance import covariance_cdf, covariance_density, covariance_law
+from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
+from theory.models.hidden import HiddenManifold
+from theory.models.marchenko_pastur import continuum
+from theory.models.spectral_law import Bulk, SpectralLaw
+from theory.models.stieltjes import StieltjesMap, atoms, s, stieltjes_equation, z
+
+__all__ = [
+    "Bulk",
+    "GaussianModel",
+    "HiddenManifold",
+    "Isotropic",
+    "LinearManifold",
+    "SpectralLaw",
+    "Spectrum",
+    "StieltjesMap",
+    "Subspaces",
+    "atoms",
+    "continuum",
+    "covariance_cdf",
+    "covariance_density",
+    "covariance_law",
+    "s",
+    "stieltjes_equation",
+    "z",
+]

@@ -1,0 +1,114 @@
+"""What an audit says: sentences, tables of times and of sizes, and the files they go into."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from numerics.store import save_dataset
+from validation.audit.command import Audit
+from validation.figures import house_style as figures
+from validation.tables import TableData
+
+__all__ = ["audit_facts", "audit_lines", "audit_tables", "write_audit"]
+
+
+def _estimate(estimate: Any) -> str:
+    if estimate is None or not math.isfinite(estimate.value):
+        return "-"
+    return f"{estimate.value:.4g} ± {estimate.error:.1g}"
+
+
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _log_size(log_p: float) -> str:
+    if not math.isfinite(log_p):
+        return "-"
+    if log_p < 14:
+        return f"{math.exp(log_p):,.0f}"
+    power, fraction = divmod(log_p / math.log(10), 1)
+    return f"{10**fraction:.1f} × 10{str(int(power)).translate(_SUPERSCRIPT)}"
+
+
+def audit_tables(result: Audit) -> list[TableData]:
+    """The times, the sizes, and what more data buys."""
+    times = TableData(
+        "Times in VE units t = sigma² (squared data units); sigma and DDPM alpha-bar are those of the measured value.",
+        ("time", "theory, N → ∞", "theory at P, N", "Gaussian twin", "measured", "sigma", "alpha-bar", "verdict"),
+        [
+            (
+                row.kind,
+                f"{row.theory:.4g}",
+                _estimate(row.finite),
+                _estimate(row.twin),
+                _estimate(row.data),
+                f"{row.sigma(row.data.value):.3g}" if math.isfinite(row.data.value) else "-",
+                f"{row.alpha_bar(row.data.value):.4g}" if math.isfinite(row.data.value) else "-",
+                row.verdict,
+            )
+            for row in result.times
+        ],
+        text=(0, 7),
+    )
+    sizes = TableData(
+        "Samples needed so that a model run down to sigma has not collapsed.",
+        ("sigma", "theory (Gaussian)", "from the data", "note"),
+        [
+            (
+                f"{row.sigma:g}",
+                _log_size(row.theory),
+                ("<= " if row.extrapolated and math.isfinite(row.data.value) else "") + _log_size(row.data.value),
+                row.note,
+            )
+            for row in result.sizes
+        ],
+        text=(3,),
+    )
+    growth = TableData(
+        "What more data buys: collapse noise predicted by the theory.",
+        ("samples", "sigma at collapse"),
+        [(f"{factor:,} x {result.measured.P:,}", f"{sigma:.4g}") for factor, sigma in result.growth],
+    )
+    return [times, sizes, growth]
+
+
+def audit_facts(result: Audit) -> list[str]:
+    """What the data are, in sentences."""
+    m, data = result.measured, result.data
+    facts = [
+        f"{data.name}: {data.P:,} samples of {data.N:,} numbers ({' x '.join(map(str, data.shape))}), {data.scale}; from "
+        f"{data.source}. {m.P:,} of them are the training set of every measurement here, so alpha = log P / N = "
+        f"{result.alpha:.4g}.",
+        f"Mean variance per coordinate {result.spectrum.mean_variance:.4g}; effective dimension (participation of the "
+        f"covariance eigenvalues) {result.spectrum.effective_dimension:.1f}; {result.duplicates.report()}.",
+        f"Nearest training point of a held-out sample: mean squared distance per dimension {_estimate(m.nearest)}. "
+        "Theory says that this is the best noise variance t_g, for every kind of data.",
+    ]
+    collapse = result.row("collapse").data.value
+    if math.isfinite(collapse):
+        facts.append(
+            f"In short: {m.P:,} of these samples memorise below sigma = {collapse**0.5:.3g} (the measured collapse): there a "
+            "noisy training point is drawn back to itself. How many samples lower noise needs is in the table of sizes."
+        )
+    if result.dimension is not None:
+        facts.insert(2, f"Dimension seen at the distance of neighbours: {result.dimension.report()}.")
+    return facts + [f"Note: {line}" for line in data.dropped]
+
+
+def audit_lines(result: Audit) -> Iterator[Any]:
+    """What the terminal shows: sentences and tables."""
+    yield from audit_facts(result)
+    yield from (table.shown() for table in audit_tables(result))
+
+
+def write_audit(result: Audit, folder: Path) -> list[Path]:
+    """Figure, curves and tables of an audit into `folder`."""
+    written = [folder / "audit.png", folder / "audit.nc"]
+    figures.save(figures.audit_figure(result), written[0])
+    save_dataset(result.to_dataset(), written[1])
+    for name, table in zip(("times", "sizes", "growth"), audit_tables(result), strict=True):
+        written.append(table.write(folder / f"audit-{name}.csv"))
+    return written

@@ -1,0 +1,23 @@
+"""Data sets: files of any supported format as checked rows; duplicates, neighbours, copies and dimension."""
+
+from validation.data.dataset import Dataset, load
+from validation.data.dimension import DataDimension, as_columns, available, data_dimension, dimension_variables
+from validation.data.duplicates import Duplicates, find_duplicates
+from validation.data.memorisation import THRESHOLD, Memorised, memorised_fraction
+from validation.data.neighbours import nearest_neighbours
+
+__all__ = [
+    "THRESHOLD",
+    "DataDimension",
+    "Dataset",
+    "Duplicates",
+    "Memorised",
+    "as_columns",
+    "available",
+    "data_dimension",
+    "dimension_variables",
+    "find_duplicates",
+    "load",
+    "memorised_fraction",
+    "nearest_neighbours",
+]

@@ -1,0 +1,5 @@
+"""The empirical score: weights, log-partition, denoiser and Jacobian of a training set, exact and at scale."""
+
+from validation.score.empirical_score import EmpiricalScore
+
+__all__ = ["EmpiricalScore"]

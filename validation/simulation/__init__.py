@@ -1,0 +1,47 @@
+"""Finite-N simulation: samples of every data model, Monte Carlo, crossings, limits, and the verdict on a prediction."""
+
+from validation.simulation.crossings import QUERIES, estimates, measure, pilot_curves
+from validation.simulation.disorder import information, without_disorder
+from validation.simulation.extrapolation import (
+    TERMS,
+    Estimate,
+    Form,
+    crossing,
+    extrapolate,
+    jackknife,
+    limit_of_logs,
+    minimum,
+)
+from validation.simulation.montecarlo import Grids, Measurement, simulate
+from validation.simulation.prediction import SIGMAS, Outcome, Prediction, Verdict, judge
+from validation.simulation.samplers import Sampler, generator
+from validation.simulation.trajectories import integrate, karras_levels
+
+__all__ = [
+    "QUERIES",
+    "SIGMAS",
+    "TERMS",
+    "Estimate",
+    "Form",
+    "Grids",
+    "Measurement",
+    "Outcome",
+    "Prediction",
+    "Sampler",
+    "Verdict",
+    "crossing",
+    "estimates",
+    "extrapolate",
+    "generator",
+    "information",
+    "integrate",
+    "jackknife",
+    "judge",
+    "karras_levels",
+    "limit_of_logs",
+    "measure",
+    "minimum",
+    "pilot_curves",
+    "simulate",
+    "without_disorder",
+]

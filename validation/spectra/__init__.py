@@ -1,0 +1,41 @@
+"""What the spectrum of any score shows: one face for every score, its observables, the latent dimension read off them."""
+
+from validation.spectra.latent_dimension import inflection_dimension, largest_gap_dimension
+from validation.spectra.observables import (
+    Average,
+    Spectra,
+    block_means,
+    blocks_of,
+    frame_columns,
+    frame_spectrum,
+    jacobian_spectrum,
+    measure_spectra,
+    posterior_variance,
+)
+from validation.spectra.score_functions import AutogradScore, Empirical, GaussianScore, ScoreFunction, as_score
+from validation.spectra.subspace_probes import KINDS, BlockData, Probe, exact_probe, last_crossing, probe
+
+__all__ = [
+    "KINDS",
+    "AutogradScore",
+    "Average",
+    "BlockData",
+    "Empirical",
+    "GaussianScore",
+    "Probe",
+    "ScoreFunction",
+    "Spectra",
+    "as_score",
+    "block_means",
+    "blocks_of",
+    "exact_probe",
+    "frame_columns",
+    "frame_spectrum",
+    "inflection_dimension",
+    "jacobian_spectrum",
+    "largest_gap_dimension",
+    "last_crossing",
+    "measure_spectra",
+    "posterior_variance",
+    "probe",
+]

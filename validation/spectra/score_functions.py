@@ -1,0 +1,189 @@
+r"""One face for every score: exact, empirical, or a trained network, as `score(x, t)` with a Jacobian behind it.
+
+    score(x, t) = grad log P_t(x),    J = d score/dx = Cov(xi|x)/t^2 - 1/t
+
+Closed forms give the Jacobian from the posterior covariance; anything else that torch can differentiate gives it by
+forward-mode differentiation. What `validation.spectra` measures, it measures through this face alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from numerics.domain import DomainError, nonnegative, positive
+from theory.subspaces import normalised_posterior
+from validation.score import EmpiricalScore
+
+__all__ = ["AutogradScore", "Empirical", "GaussianScore", "NormalisedScore", "ScoreFunction", "as_score"]
+
+
+@runtime_checkable
+class ScoreFunction(Protocol):
+    """A score and its Jacobian at float64 points x of shape (B, N) and one noise variance t > 0."""
+
+    def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        """(B, N)"""
+
+    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        """(B, N, N), entry (i, j) the derivative of component i by coordinate j."""
+
+
+class GaussianScore:
+    r"""The exact score of Gaussian data with independent coordinates, :math:`-x_i/(t+\sigma_i^2)`.
+
+    Parameters
+    ----------
+    variances : (N,) numbers >= 0
+
+    >>> GaussianScore([1.0, 0.0]).score(torch.ones(1, 2, dtype=torch.float64), 1.0).tolist()
+    [[-0.5, -1.0]]
+    """
+
+    def __init__(self, variances: Any):
+        self.variances = torch.from_numpy(np.array(nonnegative("variances", variances)))
+
+    def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return -x / (t + self.variances.to(x.device))
+
+    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return torch.diag_embed((-1 / (t + self.variances.to(x.device))).expand(len(x), -1))
+
+
+class NormalisedScore:
+    """The exact score of Gaussian data rescaled to a fixed norm, see `theory.subspaces.normalised_data`.
+
+    Parameters
+    ----------
+    variances : (N,) numbers >= 0, before rescaling; norm : the fixed norm (default the root of their sum)
+    radii, nodes : of the quadrature
+
+    The failure that looks normal: its time is 0.05 s a point, since each is a double integral.
+    """
+
+    def __init__(self, variances: Any, norm: float | None = None, *, radii: int = 40, nodes: int = 120):
+        self.variances = np.array(nonnegative("variances", variances))
+        self.norm = float(np.sqrt(self.variances.sum())) if norm is None else float(positive("norm", norm))
+        self.options = {"radii": radii, "nodes": nodes}
+
+    def _moments(self, x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
+        moments = normalised_posterior(self.variances, x.cpu().numpy(), t, norm=self.norm, **self.options)
+        return tuple(torch.from_numpy(m).to(x.device) for m in moments)
+
+    def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return (self._moments(x, t)[0] - x) / t
+
+    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return self._moments(x, t)[1] / t**2 - torch.eye(x.shape[1], dtype=x.dtype, device=x.device) / t
+
+
+class Empirical:
+    """The empirical score of a training set, by `EmpiricalScore`, in float64.
+
+    Parameters
+    ----------
+    X : (P, N) finite reals, or an `EmpiricalScore`
+    device : torch device
+    """
+
+    def __init__(self, X: Any, device: str = "cpu"):
+        self.engine = X if isinstance(X, EmpiricalScore) else EmpiricalScore(X, device=device, dtype="float64")
+
+    def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return self.engine.score(x, t)
+
+    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return self.engine.jacobian(x, t)
+
+    def spectrum(self, x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Eigenvalues (B, N) of the Jacobian, ascending, and its diagonal (B, N), from the support of the weights alone."""
+        operator = self.engine.jacobian_operator(x, t)
+        return operator.eigenvalues(), operator.diagonal()
+
+    def participation(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        r"""Effective number of training points, :math:`1/\sum_\mu w_\mu^2`, (B,)."""
+        return self.engine.participation(x, t)
+
+
+class AutogradScore:
+    """Any differentiable `function(x, t)` on (B, N) points that treats them one by one: a network, or a formula in torch.
+
+    Parameters
+    ----------
+    function : callable (x (B, N), t float) -> (B, N), e.g. a `torch.nn.Module` in evaluation mode
+    chunk : points differentiated at once
+
+    The failure that looks normal: a function that mixes the points of a batch (batch normalisation in training mode) has
+    a Jacobian that depends on the company a point keeps.
+
+    >>> J = AutogradScore(lambda x, t: -x / t).jacobian(torch.ones(1, 2, dtype=torch.float64), 0.5)
+    >>> J.diagonal(dim1=1, dim2=2).tolist()
+    [[-2.0, -2.0]]
+    """
+
+    def __init__(self, function: Callable[[torch.Tensor, float], torch.Tensor], chunk: int = 64):
+        if not callable(function):
+            raise DomainError("function", function, "a callable of (x, t) that returns the score at x")
+        self.function, self.chunk = function, chunk
+        _load_forward_mode()
+
+    def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        with torch.no_grad():
+            value = self.function(x, t)
+        if not isinstance(value, torch.Tensor) or value.shape != x.shape:
+            raise DomainError(
+                "function", getattr(value, "shape", value), f"one whose result has shape {tuple(x.shape)}"
+            )
+        return value
+
+    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        self.score(x[:1], t)
+        basis = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+
+        def at(point: torch.Tensor) -> torch.Tensor:
+            def one(y: torch.Tensor) -> torch.Tensor:
+                return self.function(y[None], t)[0]
+
+            return torch.func.vmap(lambda e: torch.func.jvp(one, (point,), (e,))[1])(basis)
+
+        with torch.no_grad(), _plain_attention():  # columns come out as rows
+            return torch.func.vmap(at, chunk_size=self.chunk)(x).transpose(-1, -2)
+
+
+@cache
+def _load_forward_mode() -> None:
+    """Load torch's forward mode, whose own first call warns of torch's own deprecated decorator."""
+    one = torch.ones(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.func.jvp(torch.sin, (one,), (one,))
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention as products and a softmax: torch's fused kernels have no forward mode."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def as_score(score: Any) -> ScoreFunction:
+    """Whatever has a score, as a `ScoreFunction`: one already, an `EmpiricalScore`, a torch module, or a callable (x, t)."""
+    if isinstance(score, EmpiricalScore):
+        return Empirical(score)
+    if isinstance(score, ScoreFunction):
+        return score
+    if callable(score):
+        return AutogradScore(score)
+    raise DomainError("score", score, "a ScoreFunction, an EmpiricalScore, a torch module or a callable of (x, t)")

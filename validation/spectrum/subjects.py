@@ -1,0 +1,207 @@
+"""Whose score `geomem spectrum` looks at: data, a synthetic manifold, a checkpoint or a diffusers pipeline, in principal axes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from numerics.domain import DomainError, integer, positive
+from theory import Spectrum, condensation_time, onset_time
+from validation.audit import split
+from validation.data import load
+from validation.spectra import BlockData, ScoreFunction
+
+__all__ = ["Subject", "from_data", "from_model", "from_pipeline", "from_subspaces", "noise_levels"]
+
+_FRESH = 1000  # points kept back, at most
+_INSIDE = 1e-6  # of log t: so far within what a network knows
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Whose score is looked at: points in the axes of their covariance, centred.
+
+    X : (P, N) training points, fresh : (Q, N) points kept back, both float64
+    variances : (N,) of the training points along the axes, decreasing for data
+    exact : (N,) the population's variances where they are known
+    groups : name -> directions that are reported together
+    networks : name -> score in these axes; origin : what tells the file they come from, as it is now, from any other
+    t_range : noise variances that the networks know
+    """
+
+    name: str
+    X: torch.Tensor
+    fresh: torch.Tensor
+    variances: np.ndarray
+    groups: Mapping[str, slice]
+    exact: np.ndarray | None = None
+    networks: Mapping[str, ScoreFunction] = field(default_factory=dict)
+    origin: str = ""
+    t_range: tuple[float, float] = (0.0, math.inf)
+
+    @property
+    def P(self) -> int:
+        return len(self.X)
+
+    @property
+    def N(self) -> int:
+        return self.X.shape[1]
+
+
+class _Turned:
+    """A score seen in other axes: points z with x = mean + axes z."""
+
+    def __init__(self, inner: ScoreFunction, mean: torch.Tensor, axes: torch.Tensor):
+        self.inner, self.mean, self.axes = inner, mean, axes
+
+    def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return self.inner.score(self.mean + x @ self.axes.T, t) @ self.axes
+
+    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return self.axes.T @ self.inner.jacobian(self.mean + x @ self.axes.T, t) @ self.axes
+
+
+def from_data(data: str | os.PathLike | None, *, seed: int = 0, **options: Any) -> Subject:
+    """A data set, as `validation.data.load` reads it (None: scikit-learn's digits); a part is kept back as fresh points."""
+    dataset = load(data, seed=seed, **options)
+    train, fresh = split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH)
+    return _principal(dataset.name, *(torch.from_numpy(np.array(part, dtype=np.float64)) for part in (train, fresh)))
+
+
+def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
+    """Gaussian data on orthogonal subspaces, told as dimension:variance pairs.
+
+    >>> subject = from_subspaces("2:1.0,3:0.01", P=10)
+    >>> subject.N, list(subject.groups)
+    (5, ['d = 2, variance 1', 'd = 3, variance 0.01'])
+
+    Raises
+    ------
+    DomainError : text that is not such a list, dimensions below 1, negative variances, no variance above 0, P below 4
+    """
+    P, allowed = (
+        integer("-P", P, minimum=4),
+        "dimension:variance pairs separated by commas, as in 5:1.0,5:0.09,20:0.0001",
+    )
+    try:
+        pairs = [(float(d), float(s)) for d, s in (part.split(":") for part in text.split(","))]
+    except ValueError as error:
+        raise DomainError("--subspaces", text, allowed) from error
+    if not all(d >= 1 and d == int(d) and 0 <= s < math.inf for d, s in pairs) or not max(s for _, s in pairs) > 0:
+        raise DomainError("--subspaces", text, f"{allowed}; dimensions >= 1, variances >= 0, one of them > 0")
+    pairs.sort(key=lambda pair: -pair[1])
+    data = BlockData(tuple(int(d) for d, _ in pairs), tuple(s for _, s in pairs))
+    if data.N < 2:
+        raise DomainError("--subspaces", text, "at least two dimensions in all")
+    X, fresh = data.sample(P, (seed, 0)), data.sample(min(_FRESH, P), (seed, 1))
+    names = [
+        f"d = {block.stop - block.start}, variance {s:g}" for block, (_, s) in zip(data.blocks, pairs, strict=True)
+    ]
+    groups: dict[str, slice] = {}
+    for name, block in zip(names, data.blocks, strict=True):
+        groups[name if name not in groups else f"{name} (from {block.start + 1})"] = block
+    sampled = X.var(dim=0).numpy()
+    return Subject(f"subspaces {text}", X, fresh, sampled, groups, exact=data.spectrum)
+
+
+def from_model(path: str | os.PathLike, *, device: str = "cpu") -> Iterator[Subject]:
+    """Every network of a checkpoint of `geomem train`, on the data it was trained on."""
+    from validation.training import members
+
+    for _, face, X, fresh, _ in members(path, device=device, dtype=torch.float64):
+        if len(fresh) < 2:
+            raise DomainError("--model", str(path), "trained on data of which at least 2 points were kept back")
+        seen = _principal(f"network of {os.path.basename(path)}", X.cpu(), fresh.cpu(), network=face, device=device)
+        yield replace(seen, origin=hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16])
+
+
+def from_pipeline(
+    path: str | os.PathLike, data: str | os.PathLike | None, *, device: str = "cpu", seed: int = 0, **options: Any
+) -> Subject:
+    """A pipeline of diffusers on a data set: that which it was trained on, with pixels on the scale it was trained with.
+
+    The points kept back are fresh to the empirical score. Whether they are to the network, only its trainer knows.
+
+    Raises
+    ------
+    DomainError : images of another shape than the network's; see `DiffusersScore.from_pretrained` and `from_data`
+    """
+    from validation.networks import DiffusersScore, pipeline_mark
+
+    dataset = load(data, seed=seed, **options)
+    N = dataset.N
+    face = DiffusersScore.from_pretrained(path, dtype=torch.float64, chunk=max(1, 4096 // N))
+    shape = dataset.shape if len(dataset.shape) == 3 else (1, *dataset.shape)
+    if shape != face.shape:
+        remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
+        raise DomainError("--model", str(path), f"a network of images {shape}; its own are {face.shape}", remedy)
+    face.module.to(device)
+    face.device = torch.device(device)
+    train, fresh = split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH)
+    points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in (train, fresh))
+    seen = _principal(f"{os.path.basename(os.path.abspath(path))} on {dataset.name}", *points, face, device)
+    return replace(seen, origin=pipeline_mark(path), t_range=face.t_range)
+
+
+def _principal(
+    name: str, X: torch.Tensor, fresh: torch.Tensor, network: ScoreFunction | None = None, device: str = "cpu"
+) -> Subject:
+    """The same points in the axes of the training points' covariance, largest variance first."""
+    if X.shape[1] < 2:
+        raise DomainError("DATA", f"{X.shape[1]} number a sample", "at least 2: a spectrum needs directions")
+    mean = X.mean(dim=0)
+    X = X - mean
+    values, axes = torch.linalg.eigh(X.T @ X / (len(X) - 1))
+    values, axes = values.flip(0).clamp_min(0).numpy(), axes.flip(1)
+    values[values < 1e-12 * values[0]] = 0.0
+    networks = {} if network is None else {"network": _Turned(network, mean.to(device), axes.to(device))}
+    groups = _octaves(int((values > 0).sum()))
+    return Subject(name, X @ axes, (fresh - mean) @ axes, values, groups, networks=networks)
+
+
+def _octaves(count: int) -> dict[str, slice]:
+    """Principal directions 1-2, 3-4, 5-8, 9-16, ..."""
+    edges = [0, 2]
+    while edges[-1] < count:
+        edges.append(2 * edges[-1])
+    ends = [min(e, count) for e in edges]
+    pairs = [(a, b) for a, b in pairwise(ends) if b > a]
+    return {f"principal {a + 1}" + (f"-{b}" if b > a + 1 else ""): slice(a, b) for a, b in pairs}
+
+
+def noise_levels(subject: Subject, points: int, sigmas: Sequence[float] | None = None) -> np.ndarray:
+    """Noise variances t from well below condensation to where the data are a blur; or between two given sigmas."""
+    points = integer("--points", points, minimum=4)
+    if sigmas is not None:
+        low, high = map(float, positive("--sigma", sigmas))
+        if not low < high:
+            raise DomainError("--sigma", f"{low:g},{high:g}", "two numbers low,high with 0 < low < high")
+        if not subject.t_range[0] <= low**2 < high**2 <= subject.t_range[1]:
+            known = (
+                f"within {subject.t_range[0] ** 0.5:.4g},{subject.t_range[1] ** 0.5:.4g}, the noise the network knows"
+            )
+            raise DomainError("--sigma", f"{low:g},{high:g}", known)
+        return np.geomspace(low**2, high**2, points)
+    model, top = Spectrum(subject.variances), float(subject.variances.max())
+    alpha = math.log(subject.P) / subject.N
+    low = max(float(condensation_time(model, alpha, log=True)) - math.log(100), math.log(1e-9 * top))
+    high = max(float(onset_time(model, alpha, log=True)), math.log(top)) + math.log(4)
+    with np.errstate(divide="ignore"):
+        ends = np.log(subject.t_range)
+    first, last = max(low, ends[0] + _INSIDE), min(high, ends[1] - _INSIDE)
+    if not first < last:
+        known = f"data whose noise, t in [{math.exp(low):.3g}, {math.exp(high):.3g}], the network knows in part"
+        remedy = (
+            f"It was trained on t in [{subject.t_range[0]:.3g}, {subject.t_range[1]:.3g}]: are pixels on its scale?"
+        )
+        raise DomainError("DATA", subject.name, known, remedy)
+    return np.exp(np.linspace(first, last, points))

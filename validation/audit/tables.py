@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from numerics.store import save_dataset
+from validation import figures
 from validation.audit.command import Audit
-from validation.figures import house_style as figures
+from validation.audit.figures import audit_figure
 from validation.tables import TableData
 
 __all__ = ["audit_facts", "audit_lines", "audit_tables", "write_audit"]
@@ -107,7 +108,7 @@ def audit_lines(result: Audit) -> Iterator[Any]:
 def write_audit(result: Audit, folder: Path) -> list[Path]:
     """Figure, curves and tables of an audit into `folder`."""
     written = [folder / "audit.png", folder / "audit.nc"]
-    figures.save(figures.audit_figure(result), written[0])
+    figures.save(audit_figure(result), written[0])
     save_dataset(result.to_dataset(), written[1])
     for name, table in zip(("times", "sizes", "growth"), audit_tables(result), strict=True):
         written.append(table.write(folder / f"audit-{name}.csv"))

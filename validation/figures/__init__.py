@@ -1,6 +1,17 @@
 """The house style of figures, and the phase diagrams."""
 
 from validation.figures.activations import activation_lines, activation_maps
-from validation.figures.house_style import COLOURS, LABELS, phase_lines, phase_map, save, style
+from validation.figures.house_style import COLOURS, LABELS, NOISE, save, style
+from validation.figures.phase_diagrams import phase_lines, phase_map
 
-__all__ = ["COLOURS", "LABELS", "activation_lines", "activation_maps", "phase_lines", "phase_map", "save", "style"]
+__all__ = [
+    "COLOURS",
+    "LABELS",
+    "NOISE",
+    "activation_lines",
+    "activation_maps",
+    "phase_lines",
+    "phase_map",
+    "save",
+    "style",
+]

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 
 from numerics.store import atomic, provenance, save_dataset
 from theory import LinearManifold
+from validation import figures
 from validation.audit import Audit, audit, audit_facts, audit_tables, write_audit
 from validation.data import Dataset, load
 from validation.experiments import EXPERIMENTS, IN_QUICK_REPORT, experiment
 from validation.experiments.shared import ExperimentResult
 from validation.experiments.shared import save as save_experiment
-from validation.figures import house_style as figures
 from validation.simulation import Sampler
 from validation.tables import TableData
 
@@ -141,7 +141,7 @@ def audit_section(result: Audit) -> Section:
         figures=[
             FigureData(
                 f"audit-{result.data.name}",
-                figures.audit_figure(result),
+                audit_figure(result),
                 "Measured on the data's own empirical score (black) and on a Gaussian sample with the same spectrum and size "
                 "(grey); the exact theory of that Gaussian at this size (blue dots) and at infinite size (dashed). Bands: one "
                 "standard error over probes.",

@@ -15,6 +15,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
+    "sphinxcontrib.mermaid",
 ]
 bibtex_bibfiles = ["references.bib"]
 myst_enable_extensions = ["amsmath", "dollarmath", "colon_fence", "deflist"]

@@ -1,17 +1,20 @@
-"""The house keeps its shape: arrows one way, imports light, sources known, every module tells its idea."""
+"""The house keeps its shape: rooms with faces, arrows one way and no circles, imports light, sources known."""
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = {"numerics": 0, "theory": 1, "validation": 2}
+FLOORS = {"numerics": 0, "theory": 1, "validation": 2, "geomem": 3}
 FILES = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
-BARRED = {"numerics": {"sympy", "torch"}, "theory": {"torch"}, "validation": set()}
+BARRED = {"numerics": {"sympy", "torch"}, "theory": {"torch"}, "validation": set(), "geomem": {"torch"}}
+LARGEST_ROOM = 15  # modules beside its face
 
 
 def _imports(path):
@@ -36,7 +39,7 @@ def test_module_tells_its_idea(path):
 
 
 def test_only_lowering_brings_sympy_and_numba_together():
-    both = [p.name for p in (ROOT / "theory").glob("*.py") if {"sympy", "numba"} <= set(_imports(p))]
+    both = [p.name for p in (ROOT / "theory").rglob("*.py") if {"sympy", "numba"} <= set(_imports(p))]
     assert set(both) <= {"lowering.py"}
 
 
@@ -62,10 +65,61 @@ def test_cited_keys_exist():
             assert set(group.split(", ")) <= set(SOURCES), f"{path.name}: {group}"
 
 
-@pytest.mark.parametrize("floor", FLOORS)
-def test_every_module_has_its_line_in_the_map(floor):
-    """A line of docs/architecture.md is `- modules: what they are for`; it names what is there, and nothing else."""
-    page = (ROOT / "docs/architecture.md").read_text().split(f"\n## {floor}\n")[1].split("\n## ")[0]
-    named = [name for line in re.findall(r"^- (`.+?`):\s", page, re.M | re.S) for name in re.findall(r"`(.+?)`", line)]
-    there = (path.relative_to(ROOT / floor).with_suffix("") for path in FILES if path.is_relative_to(ROOT / floor))
-    assert sorted(named) == sorted(module.as_posix() for module in there if module.name != "__init__")
+@pytest.fixture(scope="module")
+def rooms():
+    """`docs/rooms.py`, which reads rooms and arrows off the imports."""
+    spec = importlib.util.spec_from_file_location("rooms", ROOT / "docs/rooms.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_only_allowed_arrows(rooms):
+    """A new arrow is a decision: it is added to the list by hand, and an arrow that is gone leaves the list."""
+    listed = {}
+    for line in (ROOT / "tests/allowed_arrows.txt").read_text().splitlines():
+        source, targets = line.split(":")
+        listed[source] = set(targets.split())
+    assert {source: targets for source, targets in rooms.arrows().items() if targets} == listed
+
+
+def test_no_circles(rooms):
+    assert list(TopologicalSorter(rooms.arrows()).static_order())
+
+
+def test_other_rooms_are_entered_through_their_face(rooms):
+    """From another room only what its `__init__` lists; modules directly on a floor are their own face."""
+    known = rooms.modules()
+    for module, path in known.items():
+        mine = rooms.room(module, known)
+        for target, names in rooms.imports(path, known):
+            theirs = rooms.room(target, known)
+            if theirs in (mine, target) and not (theirs == target and names and known[target].name == "__init__.py"):
+                continue
+            if theirs == mine or theirs.startswith(f"{mine}."):
+                continue
+            assert target == theirs, f"{module} imports from inside {theirs}: {target}"
+            face = ast.parse(known[theirs].read_text())
+            lists = [n.value for n in face.body if isinstance(n, ast.Assign) and n.targets[0].id == "__all__"]
+            public = set(ast.literal_eval(lists[0])) if lists else set()
+            assert set(names) <= public, f"{module} imports {set(names) - public}, which {theirs} does not list"
+
+
+def test_rooms_are_small(rooms):
+    known = rooms.modules()
+    sizes = {}
+    for module, path in known.items():
+        if path.name != "__init__.py" and module.count(".") > 1:
+            sizes[rooms.room(module, known)] = sizes.get(rooms.room(module, known), 0) + 1
+    assert {name: size for name, size in sizes.items() if size > LARGEST_ROOM} == {}
+
+
+def test_picture_of_the_rooms_is_that_of_the_code(rooms):
+    """After a change of imports: `python docs/rooms.py --write`."""
+    assert rooms.picture() in (ROOT / "docs/architecture.md").read_text()
+
+
+def test_files_named_in_the_map_exist():
+    for page in ("docs/architecture.md", "CONTRIBUTING.md"):
+        for name in re.findall(r"`((?:\w+/)+[\w.]*)`", (ROOT / page).read_text()):
+            assert (ROOT / name).exists(), f"{page} names {name}"

@@ -5,6 +5,7 @@
 1.4096127638
 """
 
+from numerics.moved import redirect
 from theory.basins import basin_radius, free_energy
 from theory.finite_size import expected_log_partition, expected_participation, true_point_weight
 from theory.models import HiddenManifold, Isotropic, LinearManifold, Spectrum, Subspaces
@@ -17,6 +18,8 @@ from theory.times import (
     generalization_time,
     onset_time,
 )
+
+redirect({"theory.asymptotics": "theory.rem.asymptotics"})
 
 __all__ = [
     "HiddenManifold",

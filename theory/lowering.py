@@ -258,25 +258,23 @@ def cache_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="geomem-"))
 
 
+# what a kernel is made from: a change in any of these files makes a new kernel
+_MADE_FROM = (
+    "numerics.solvers.roots",
+    "numerics.elementary.special",
+    "theory.rem.gaussian",
+    "theory.notation",
+    "theory.rem.energy_model",
+    "theory.lowering",
+)
+
+
 @cache
 def _sources() -> bytes:
     import numba
 
-    import numerics.elementary.special
-    import numerics.solvers.roots
-    import theory.notation
-    import theory.rem.energy_model
-    import theory.rem.gaussian
-
-    modules = (
-        numerics.solvers.roots,
-        numerics.elementary.special,
-        theory.rem.gaussian,
-        theory.notation,
-        theory.rem.energy_model,
-        sys.modules[__name__],
-    )
-    return b"".join(Path(m.__file__).read_bytes() for m in modules) + f"{numba.__version__} {sp.__version__}".encode()
+    specs = [importlib.util.find_spec(name) for name in _MADE_FROM]
+    return b"".join(Path(spec.origin).read_bytes() for spec in specs) + f"{numba.__version__} {sp.__version__}".encode()
 
 
 def _module(label: str, write: Callable[[], str]) -> ModuleType:

@@ -5,10 +5,24 @@
 
 from typing import TYPE_CHECKING, Any
 
+from numerics.moved import redirect
+
 if TYPE_CHECKING:
     from validation.score import EmpiricalScore
 
 __all__ = ["EmpiricalScore"]
+
+redirect(
+    {
+        "validation.data_dimension": "validation.data.dimension",
+        "validation.empirical_score": "validation.score.empirical_score",
+        "validation.measurement": "validation.audit.measurement",
+        "validation.score_functions": "validation.spectra.score_functions",
+        "validation.spectrum_command": "validation.spectrum.command",
+        "validation.spectrum_losses": "validation.spectrum.departures",
+        "validation.spectrum_subjects": "validation.spectrum.subjects",
+    }
+)
 
 
 def __getattr__(name: str) -> Any:

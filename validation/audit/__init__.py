@@ -1,7 +1,18 @@
 """`geomem audit`: at what noise a data set memorises, theory beside measurement."""
 
 from validation.audit.command import Audit, audit
+from validation.audit.figures import audit_figure
 from validation.audit.measurement import measure, split
 from validation.audit.tables import audit_facts, audit_lines, audit_tables, write_audit
 
-__all__ = ["Audit", "audit", "audit_facts", "audit_lines", "audit_tables", "measure", "split", "write_audit"]
+__all__ = [
+    "Audit",
+    "audit",
+    "audit_facts",
+    "audit_figure",
+    "audit_lines",
+    "audit_tables",
+    "measure",
+    "split",
+    "write_audit",
+]

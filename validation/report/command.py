@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numerics.store import atomic, provenance, save_dataset
 from theory import LinearManifold
 from validation import figures
-from validation.audit import Audit, audit, audit_facts, audit_tables, write_audit
+from validation.audit import Audit, audit, audit_facts, audit_figure, audit_tables, write_audit
 from validation.data import Dataset, load
 from validation.experiments import EXPERIMENTS, IN_QUICK_REPORT, experiment
 from validation.experiments.shared import ExperimentResult

@@ -1,7 +1,19 @@
 """`geomem spectrum`: whose score, its spectrum against noise, when groups of directions are lost."""
 
-from validation.spectrum.command import run
+from validation.spectrum.command import run, spectrum
+from validation.spectrum.departures import losses
 from validation.spectrum.figures import reading, tables
-from validation.spectrum.subjects import from_pipeline
+from validation.spectrum.subjects import Subject, from_data, from_model, from_pipeline, from_subspaces
 
-__all__ = ["from_pipeline", "reading", "run", "tables"]
+__all__ = [
+    "Subject",
+    "from_data",
+    "from_model",
+    "from_pipeline",
+    "from_subspaces",
+    "losses",
+    "reading",
+    "run",
+    "spectrum",
+    "tables",
+]

@@ -8,9 +8,10 @@ import pytest
 from numerics.domain import DomainError
 from theory import LinearManifold, Spectrum, collapse_time
 from validation.audit.command import audit
-from validation.audit.measurement import measure, split
+from validation.audit.measurement import measure
 from validation.audit.tables import audit_facts
 from validation.data.dataset import Dataset, load
+from validation.data.splits import split
 
 
 def _dataset(X, name="made"):

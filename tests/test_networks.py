@@ -7,8 +7,8 @@ import torch
 
 from numerics.domain import DomainError
 from validation.networks import Denoiser, ModelScore, NetworkScore, ResidualMLP, Scale, SideBySide, UNet
-from validation.networks.build import build
 from validation.networks.preconditioning import coefficients
+from validation.networks.record import build
 from validation.spectra.score_functions import GaussianScore, ScoreFunction
 
 SIGMA = torch.logspace(-3, 2, 11, dtype=torch.float64)

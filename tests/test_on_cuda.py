@@ -23,7 +23,7 @@ from validation.score import sweep
 from validation.spectra.observables import frame_spectrum, jacobian_spectrum
 from validation.spectra.subspace_probes import BlockData
 from validation.training import Trainer, load_denoiser
-from validation.training.convergence import convergence, denoising_losses
+from validation.training.denoising_loss import convergence, denoising_losses
 
 HERE = torch.cuda.is_available()
 

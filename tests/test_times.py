@@ -27,7 +27,7 @@ from theory import (
     generalization_time,
     onset_time,
 )
-from theory.rem.closed_form import NoClosedForm
+from theory.rem.closed_forms import NoClosedForm
 
 TIMES = {
     "onset": onset_time,

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from numerics.domain import DomainError
+from validation.audit.networks import audit_model
 from validation.cli import app
 from validation.experiments.losing_dimensions.experiment import CASES
 from validation.experiments.shared.network_probes import Departures
@@ -20,8 +21,8 @@ from validation.score.empirical_score import EmpiricalScore
 from validation.spectra.score_functions import GaussianScore
 from validation.spectra.subspace_probes import BlockData
 from validation.training import TrainingConfig
-from validation.training.command import audit_model, split
-from validation.training.convergence import convergence, denoising_losses
+from validation.training.denoising_loss import convergence, denoising_losses
+from validation.training.source import split
 
 DATA = BlockData((2, 2), (1.0, 0.01))
 X, FRESH = DATA.sample(60, (0,)), DATA.sample(512, (1,))

@@ -17,13 +17,13 @@ import torch
 from safetensors import safe_open
 
 from numerics.domain import DomainError
+from validation.audit.networks import report_lines
 from validation.networks import NetworkScore
 from validation.spectra.score_functions import GaussianScore
 from validation.training import NoiseLevels, Trainer, TrainingConfig, distributed, load_denoiser
 from validation.training.batches import Batches
 from validation.training.checkpoint import read, write
-from validation.training.command import report_lines
-from validation.training.convergence import convergence
+from validation.training.denoising_loss import convergence
 from validation.training.muon import Muon, equalised
 
 NET = {"kind": "mlp", "width": 16, "blocks": 1}

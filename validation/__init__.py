@@ -21,6 +21,7 @@ redirect(
         "validation.spectrum_command": "validation.spectrum.command",
         "validation.spectrum_losses": "validation.spectrum.departures",
         "validation.spectrum_subjects": "validation.spectrum.subjects",
+        "validation.training.convergence": "validation.training.denoising_loss",
     }
 )
 

@@ -1,6 +1,6 @@
 """The random energy model: its four times for any generating function, for Gaussian data, in closed form and in limits."""
 
-from theory.rem.closed_form import closed_form, time_equation
+from theory.rem.closed_forms import closed_form, time_equation
 from theory.rem.energy_model import KINDS
 from theory.rem.gaussian import LinearSaddle, MutualInformation, gaussian_rem, integrals
 

@@ -2,7 +2,8 @@
 
 from validation.audit.command import Audit, audit
 from validation.audit.figures import audit_figure
-from validation.audit.measurement import measure, split
+from validation.audit.measurement import measure
+from validation.audit.networks import audit_model, audit_pipeline, report_lines
 from validation.audit.tables import audit_facts, audit_lines, audit_tables, write_audit
 
 __all__ = [
@@ -11,8 +12,10 @@ __all__ = [
     "audit_facts",
     "audit_figure",
     "audit_lines",
+    "audit_model",
+    "audit_pipeline",
     "audit_tables",
     "measure",
-    "split",
+    "report_lines",
     "write_audit",
 ]

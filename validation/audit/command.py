@@ -24,7 +24,7 @@ from theory import (
 )
 from theory.finite_size import collapse_curve, finite_size_times
 from theory.noise import t_to_alpha_bar, t_to_sigma
-from validation.audit.measurement import Measurement, measure, split
+from validation.audit.measurement import Measurement, measure
 from validation.data import (
     DataDimension,
     Dataset,
@@ -33,6 +33,7 @@ from validation.data import (
     data_dimension,
     dimension_variables,
     find_duplicates,
+    split,
 )
 from validation.simulation import Estimate, Sampler
 

@@ -21,7 +21,7 @@ from validation.data import nearest_neighbours
 from validation.score import EmpiricalScore
 from validation.simulation import Estimate, crossing, jackknife, minimum
 
-__all__ = ["Curve", "Measurement", "measure", "split"]
+__all__ = ["Curve", "Measurement", "measure"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,18 +78,6 @@ class Measurement:
         x = np.log(self.t)
         value = np.interp(math.log(t), x, self.log_odds.mean)
         return Estimate(math.log(self.P) + float(value), float(np.interp(math.log(t), x, self.log_odds.error)))
-
-
-def split(X: np.ndarray, held_out: np.ndarray | None, *, seed: int, limit: int = 1000) -> tuple[np.ndarray, np.ndarray]:
-    """Training part and held-out part: the source's own, or a tenth of the rows (at most `limit`), drawn by `seed`."""
-    if held_out is not None and len(held_out) >= 2:
-        return X, held_out[:limit]
-    if len(X) < 4:
-        raise DomainError("X", f"{len(X)} rows", "at least 4 rows, so that some can be held out")
-    chosen = np.zeros(len(X), dtype=bool)
-    count = max(2, min(limit, len(X) // 10))
-    chosen[np.random.default_rng(seed).choice(len(X), size=count, replace=False)] = True
-    return X[~chosen], np.asarray(X[chosen])
 
 
 def measure(

@@ -72,8 +72,8 @@ def _audit_model(
     model: Path, data: Path | None, out: Path | None, probes: int, device: str, seed: int, options: dict[str, Any]
 ) -> None:
     from numerics.store import save_dataset
+    from validation.audit import audit_model, audit_pipeline, report_lines
     from validation.networks import is_pipeline
-    from validation.training import audit_model, audit_pipeline, report_lines
 
     pipeline = is_pipeline(model)
     if data is not None and not pipeline:
@@ -184,13 +184,12 @@ def train(
     """Train score networks by denoising score matching; under torchrun or accelerate launch, on several devices."""
     from contextlib import ExitStack
 
+    from validation.audit import audit_model, report_lines
     from validation.training import (
         NoiseLevels,
         TrainingConfig,
-        audit_model,
         launched,
         process_group,
-        report_lines,
         training_bar,
     )
     from validation.training import train as run

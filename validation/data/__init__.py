@@ -5,6 +5,7 @@ from validation.data.dimension import DataDimension, as_columns, available, data
 from validation.data.duplicates import Duplicates, find_duplicates
 from validation.data.memorisation import THRESHOLD, Memorised, memorised_fraction
 from validation.data.neighbours import nearest_neighbours
+from validation.data.splits import split
 
 __all__ = [
     "THRESHOLD",
@@ -20,4 +21,5 @@ __all__ = [
     "load",
     "memorised_fraction",
     "nearest_neighbours",
+    "split",
 ]

@@ -12,7 +12,14 @@ from validation.spectra.observables import (
     measure_spectra,
     posterior_variance,
 )
-from validation.spectra.score_functions import AutogradScore, Empirical, GaussianScore, ScoreFunction, as_score
+from validation.spectra.score_functions import (
+    AutogradScore,
+    Empirical,
+    FittedGaussian,
+    GaussianScore,
+    ScoreFunction,
+    as_score,
+)
 from validation.spectra.subspace_probes import KINDS, BlockData, Probe, exact_probe, last_crossing, probe
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "Average",
     "BlockData",
     "Empirical",
+    "FittedGaussian",
     "GaussianScore",
     "Probe",
     "ScoreFunction",

@@ -22,7 +22,15 @@ from numerics.domain import DomainError, nonnegative, positive
 from theory.subspaces import normalised_posterior
 from validation.score import EmpiricalScore
 
-__all__ = ["AutogradScore", "Empirical", "GaussianScore", "NormalisedScore", "ScoreFunction", "as_score"]
+__all__ = [
+    "AutogradScore",
+    "Empirical",
+    "FittedGaussian",
+    "GaussianScore",
+    "NormalisedScore",
+    "ScoreFunction",
+    "as_score",
+]
 
 
 @runtime_checkable
@@ -55,6 +63,23 @@ class GaussianScore:
 
     def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
         return torch.diag_embed((-1 / (t + self.variances.to(x.device))).expand(len(x), -1))
+
+
+class FittedGaussian:
+    """The score of the Gaussian with a sample's mean and covariance."""
+
+    def __init__(self, X: torch.Tensor):
+        self.mean = X.mean(dim=0)
+        _, s, self.axes = torch.linalg.svd(X - self.mean, full_matrices=True)
+        variances = torch.zeros(X.shape[1], dtype=torch.float64)
+        variances[: len(s)] = s.cpu().square() / len(X)
+        self.inner = GaussianScore(variances.numpy())
+
+    def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return self.inner.score((x - self.mean) @ self.axes.T, t) @ self.axes
+
+    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return self.axes.T @ self.inner.jacobian(x, t) @ self.axes
 
 
 class NormalisedScore:

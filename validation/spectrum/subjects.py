@@ -16,9 +16,9 @@ import torch
 
 from numerics.domain import DomainError, integer, positive
 from theory import Spectrum, condensation_time, onset_time
-from validation.audit import split
-from validation.data import load
+from validation.data import load, split
 from validation.spectra import BlockData, ScoreFunction
+from validation.training import members
 
 __all__ = ["Subject", "from_data", "from_model", "from_pipeline", "from_subspaces", "noise_levels"]
 
@@ -115,8 +115,6 @@ def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
 
 def from_model(path: str | os.PathLike, *, device: str = "cpu") -> Iterator[Subject]:
     """Every network of a checkpoint of `geomem train`, on the data it was trained on."""
-    from validation.training import members
-
     for _, face, X, fresh, _ in members(path, device=device, dtype=torch.float64):
         if len(fresh) < 2:
             raise DomainError("--model", str(path), "trained on data of which at least 2 points were kept back")

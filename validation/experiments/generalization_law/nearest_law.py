@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 
 from theory.finite_size import edge_correction
-from validation.audit import measure, split
-from validation.data import Dataset, nearest_neighbours
+from validation.audit import measure
+from validation.data import Dataset, nearest_neighbours, split
 from validation.experiments.shared import Row
 from validation.score import EmpiricalScore
 from validation.simulation import Estimate, Outcome, Prediction, Verdict, jackknife, judge, minimum

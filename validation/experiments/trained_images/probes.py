@@ -15,8 +15,15 @@ from numerics.domain import DomainError, integer, positive
 from validation.data import THRESHOLD, Memorised, available, data_dimension, dimension_variables, memorised_fraction
 from validation.score import EmpiricalScore
 from validation.simulation import generator, integrate, karras_levels
-from validation.spectra import Empirical, ScoreFunction, inflection_dimension, jacobian_spectrum, largest_gap_dimension
-from validation.training import FittedGaussian, NoiseLevels, convergence
+from validation.spectra import (
+    Empirical,
+    FittedGaussian,
+    ScoreFunction,
+    inflection_dimension,
+    jacobian_spectrum,
+    largest_gap_dimension,
+)
+from validation.training import NoiseLevels, convergence
 
 __all__ = ["WINDOW", "average_pool", "draw", "measure_images"]
 

@@ -36,7 +36,7 @@ class Sweep:
     ----------
     data : BlockData; sizes : training set sizes P; replicas : R; t : (T,) noise variances; steps : training steps followed
     networks, empirical : probes of the members and of the empirical scores of their training sets
-    losses : datasets of `validation.training.convergence.convergence`
+    losses : datasets of `validation.training.convergence`
     followed : (step, member, reference, t, subspace), the departures of `validation.experiments.shared.network_probes`
     control : probe of the population's score
     """

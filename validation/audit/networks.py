@@ -1,0 +1,94 @@
+"""`geomem audit --model`: how far from the optimum a network ended, beside the empirical score of its training set."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from validation.spectra import FittedGaussian
+from validation.spectrum import from_pipeline
+from validation.training import convergence, members, read
+
+__all__ = ["audit_model", "audit_pipeline", "report_lines"]
+
+_PER_DIRECTION = 4  # points for each of N numbers, from which on a covariance is a reference
+
+
+def audit_model(
+    path: str | os.PathLike, *, t: Any = None, points: int = 256, device: str = "cpu"
+) -> list[tuple[int, xr.Dataset]]:
+    """Each network of a checkpoint beside the empirical score of its own training set, on training and on kept-back points.
+
+    The population's score is exact for "linear"; for other data it is that of the Gaussian with the training set's covariance,
+    which knows less than the population does: then a network may lie below it on fresh points.
+
+    Returns
+    -------
+    (P, Dataset of `validation.training.convergence`) for each member.
+
+    Raises
+    ------
+    DomainError : not a checkpoint of `geomem train`, or its data are no longer what they were
+    """
+    noise = read(path)[1]["training"]["noise"]
+    t = np.geomspace(noise["sigma_min"] ** 2, noise["sigma_max"] ** 2, 13) if t is None else t
+    found = []
+    for P, face, flat, new, exact in members(path, device=device):
+        reference = exact if exact is not None else FittedGaussian(flat)
+        new = new if len(new) > 1 else None
+        found.append((P, convergence(face, flat, t, fresh=new, exact=reference, points=points)))
+    return found
+
+
+def audit_pipeline(
+    path: str | os.PathLike,
+    data: str | os.PathLike | None,
+    *,
+    points: int = 256,
+    seed: int = 0,
+    device: str = "cpu",
+    **options: Any,
+) -> tuple[int, xr.Dataset]:
+    """A diffusers pipeline as `audit_model` has it, on data that are given: those it was trained on.
+
+    The population is that of the Gaussian with their covariance, where there are enough of them to know it. Points kept back
+    are fresh to the empirical score, and to the network only if its trainer kept them back too.
+
+    Raises
+    ------
+    DomainError : see `validation.spectrum.subjects.from_pipeline`
+    """
+    subject = from_pipeline(path, data, device=device, seed=seed, **options)
+    low, high = max(subject.t_range[0], 2e-3**2), min(subject.t_range[1], 10.0**2)
+    t = np.geomspace(low * (1 + 1e-6), high * (1 - 1e-6), 13)
+    X, fresh = subject.X.to(device), subject.fresh.to(device)
+    reference = FittedGaussian(X) if len(X) >= _PER_DIRECTION * subject.N else None
+    return len(X), convergence(
+        subject.networks["network"], X, t, fresh=fresh, exact=reference, points=points, seed=seed
+    )
+
+
+def report_lines(P: int, losses: xr.Dataset) -> list[str]:
+    """The losses of one network as aligned text, one line a noise level."""
+    head = ("t", "sigma", "net/train", "empirical", "population", "net/fresh", "empirical", "population", "state")
+    lines = [f"P = {P}: denoising loss E|D - xi|^2/(N t)", "".join(f"{name:>12}" for name in head)]
+    for k, t in enumerate(losses["t"].values):
+        at = losses.isel(t=k)
+        own, new = (
+            [float(at[n].sel(where=w)) for n in ("network", "empirical", "population")] for w in ("training", "fresh")
+        )
+        numbers = "".join(f"{value:12.3g}" for value in (t, t**0.5, *own, *new))
+        lines.append(f"{numbers}  {at['label'].item()}")
+    # a score of zero has the loss 1: where that is within the factor of the population's, every network passes
+    generalising = np.isin(losses["label"].values, ("generalising", "both"))
+    idle = generalising & (losses.attrs["factor"] * losses["population"].sel(where="fresh").values >= 1)
+    if idle.any():
+        levels = ", ".join(f"{t:.3g}" for t in losses["t"].values[idle])
+        lines.append(
+            f"Note: at t = {levels} a network that has learned nothing (loss 1) would be called generalising too; "
+            "the state says nothing about learning there."
+        )
+    return lines

@@ -1,0 +1,76 @@
+"""Where a run's data come from: from the record in a checkpoint to training points, points kept back and the exact score."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from numerics.domain import DomainError
+from validation.data import load
+from validation.networks import NetworkScore
+from validation.spectra import BlockData
+from validation.training.checkpoint import fingerprint, load_denoiser, read
+
+__all__ = ["members", "split"]
+
+LINEAR = BlockData((5, 5, 20), (1.0, 0.09, 1e-4))  # the headline's manifold
+_LINEAR_POINTS, _HELD_OUT = 101_000, 512
+
+
+def split(source: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """Points to train on, points kept back, and the exact score where it is known, from a record of where the data come from.
+
+    source : {"data": a path that `validation.data.load` reads, "digits" or "linear", "seed", and "limit", "image_size", "key"}
+
+    Rows are shuffled by the seed; a tenth of them, at most 512, is kept back. The first P of the rest are the training set of
+    size P, so that smaller sets are parts of larger ones.
+
+    >>> X, fresh, exact = split({"data": "digits", "seed": 0})
+    >>> X.shape, fresh.shape
+    (torch.Size([1618, 1, 8, 8]), torch.Size([179, 1, 8, 8]))
+    """
+    options = dict(source)
+    data, seed = options.pop("data"), options.pop("seed")
+    if data == "linear":
+        X = LINEAR.sample(_LINEAR_POINTS, (seed, 0))
+        return X[_HELD_OUT:], X[:_HELD_OUT], LINEAR.exact()
+    # by name even beside a folder of that name: a checkpoint knows its data wherever it is read
+    dataset = load(None if data == "digits" else data, seed=seed, **options)
+    X = torch.from_numpy(np.array(dataset.X, dtype=np.float64))
+    if len(dataset.shape) > 1:
+        X = X.reshape(len(X), *((1,) if len(dataset.shape) == 2 else ()), *dataset.shape)
+    order = torch.randperm(len(X), generator=torch.Generator().manual_seed(seed))
+    kept = min(_HELD_OUT, len(X) // 10)
+    return X[order[kept:]], X[order[:kept]], None
+
+
+def members(
+    path: str | os.PathLike, *, device: str = "cpu", dtype: torch.dtype | None = None
+) -> Iterator[tuple[int, NetworkScore, torch.Tensor, torch.Tensor, Any]]:
+    """Every network of a checkpoint with its data: P, score, training points, points kept back, exact score or None.
+
+    dtype : the scores are evaluated in, default that of the training; Jacobians at small t need float64
+
+    Raises
+    ------
+    DomainError : not a checkpoint of `geomem train`, or its data are no longer what they were
+    """
+    record = read(path)[1]
+    if "source" not in record["note"]:
+        raise DomainError("--model", str(path), "a checkpoint that geomem train wrote", "Use convergence() for others")
+    X, fresh, exact = split(record["note"]["source"])
+    denoiser = load_denoiser(path, device=device)
+    shape, trained = tuple(record["shape"]), next(denoiser.parameters()).dtype
+    X, fresh = X.reshape(len(X), *shape), fresh.reshape(len(fresh), *shape)
+    for m, (P, mark) in enumerate(zip(record["sizes"], record["data"], strict=True)):
+        mine = X[:P]
+        if fingerprint(mine.to(trained)) != mark:
+            raise DomainError(
+                "--model", str(path), "a checkpoint whose training data are still there", "The data changed"
+            )
+        face = NetworkScore(denoiser, m, dtype=dtype or trained)
+        yield P, face, mine.flatten(1).to(device), fresh.flatten(1).to(device), exact

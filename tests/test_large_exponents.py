@@ -241,7 +241,7 @@ def test_neighbours_beside_a_far_outlier_and_across_precisions():
 
 @pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if not scheme.stochastic])
 def test_float32_trajectories_through_fine_levels_and_many_decades(name):
-    """A unit Gaussian: x(t) is proportional to sqrt(1 + t), here over 5000 steps whose t - u float32 would round."""
+    """A unit Gaussian: x(t) is proportional to sqrt(1 + t), here over twelve decades in 5000 steps."""
     levels = karras_levels(1e6, 1e-6, 5000, rho=np.inf)
     x = torch.tensor([[3.0e3]])
     final = integrate(lambda x, t: -x / (1 + t[:, None]), x, levels, scheme=name)

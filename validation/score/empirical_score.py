@@ -233,7 +233,9 @@ class EmpiricalScore:
                 "noise", f"an array of shape {tuple(w.x.shape)}", f"the shape of base, {tuple(q.x.shape)}"
             )
         if bool((w.x.abs() > LARGEST_NOISE).any()):
-            raise DomainError("noise", float(w.x.abs().max()), f"standard normal draws, of size at most {LARGEST_NOISE:g}")
+            raise DomainError(
+                "noise", float(w.x.abs().max()), f"standard normal draws, of size at most {LARGEST_NOISE:g}"
+            )
         t = check_levels(t_grid, self.device, name="t_grid")
         rows = check_rows(own, len(q.x), self.P, self.device, "own")
         profile = noise_profile(self._data, self._shards, q.x, w.x, t, rows, keep_own=True)

@@ -117,9 +117,7 @@ class PosteriorCovariance:
         for start in range(0, len(spread), at_once):
             yield from self._select(spread[start : start + at_once], moment)
 
-    def _select(
-        self, spread: list[tuple[int, int]], moment: int
-    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    def _select(self, spread: list[tuple[int, int]], moment: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """Supports that the sums did not settle: least patterns whose omission moves no eigenvalue of C by more than
         HIDDEN t (moment 2), or no more than HIDDEN of the weight (moment 0), chosen by products, weighed by differences."""
         rows = torch.tensor([row for _, row in spread], device=self.x.device)

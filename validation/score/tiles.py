@@ -156,9 +156,7 @@ class TrainingSet:
                 cross[s : s + step] = (d * other[r]).sum(1)
         return energy, cross
 
-    def precise(
-        self, x: torch.Tensor, row: torch.Tensor, position: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def precise(self, x: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`|x_r - xi_p|^2/2` as double-double numbers (hi, lo), (n,) each; x (B, N) float64, row and position (n,)."""
         step = max(1, ROWS_AT_ONCE // (8 * self.N))
         parts = [
@@ -171,7 +169,10 @@ class TrainingSet:
     def displacements(
         self, x: torch.Tensor, row: torch.Tensor, position: torch.Tensor, weight: torch.Tensor
     ) -> torch.Tensor:
-        """(B, N) float64 sums of `weight (xi_p - x_r)`, from any points x (B, N), over the pairs of each row; row (n,) sorted, weight (n,) float64."""
+        """(B, N) float64 sums of `weight (xi_p - x_r)` over the pairs of each row, from any points x (B, N).
+
+        row : (n,) sorted; weight : (n,) float64
+        """
         total = torch.zeros_like(x)
         if self._rows is not None:
             place = self.original(position).numpy()

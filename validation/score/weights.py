@@ -74,9 +74,7 @@ class WeightSums:
         energy shows where `is_hard` says so."""
         return -((energy - self.energy[rows]) - self.low[rows]) / self.t[rows] - self.log_s[rows]
 
-    def log_weight_of(
-        self, data: TrainingSet, shards: Shards, x: torch.Tensor, rows: torch.Tensor
-    ) -> torch.Tensor:
+    def log_weight_of(self, data: TrainingSet, shards: Shards, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """log w (B,) of one pattern a query, `rows` (B,) of the whole training set."""
         position, queries = _positions(data, shards, rows), torch.arange(len(x), device=x.device)
         found = self.exact_log_weight(data, x, queries, position.clamp(min=0))

@@ -201,7 +201,7 @@ def integrate(
     if chosen.stochastic:
         stream = generator(N, seed, points.device, points.dtype) if noise is None else None
         draw = noise if noise is not None else lambda k: stream.rows(B)
-    # differences of levels and of their roots are taken in float64: in float32 they lose a digit for every ten steps a decade
+    # differences of levels and of their roots are taken in float64, whatever the states are kept in
     levels_of = torch.from_numpy(t).to(points.device)
     checked = _checked(score, points.dtype)
     state, steps = points.clone(), len(t) - 1

@@ -6,8 +6,9 @@ data. With n = P - 1 degrees of freedom they follow the generalised Marchenko-Pa
 
 .. math:: z=y+\frac Nn\Big\langle\frac{sy}{y-s}\Big\rangle,
 
-the average being over the population's eigenvalues s. At every complex z this is one *linear* equation for their law, all of whose
-other terms the data give. Atoms on a logarithmic grid get the weights that solve these equations best, by non-negative least squares.
+the average being over the population's eigenvalues s. At every complex z this is one *linear* equation for their law, all of
+whose other terms the data give. Atoms on a logarithmic grid get the weights that solve these equations best, by non-negative
+least squares.
 `resampled_spectra` gives the error: the same estimate from Gaussian samples of the spectrum that was found.
 Sources: Silverstein (1995) for the equation, El Karoui (2008) for its inversion; rays, weights and grid are
 [ours: docs/derivations/jacobian.md].
@@ -39,7 +40,8 @@ def population_eigenvalues(eigenvalues: Any, P: int) -> np.ndarray:
     Parameters
     ----------
     eigenvalues : (N,) numbers >= 0, one of them > 0
-        All N eigenvalues of :math:`\frac1{P-1}\sum_\mu(\xi^\mu-\bar\xi)(\xi^\mu-\bar\xi)^\top`, zeros included, squared data units.
+        All N eigenvalues of the sample covariance :math:`\frac1{P-1}\sum_\mu(\xi^\mu-\bar\xi)(\xi^\mu-\bar\xi)^\top`, zeros
+        included, in squared data units.
     P : int >= 2
 
     Returns
@@ -51,8 +53,8 @@ def population_eigenvalues(eigenvalues: Any, P: int) -> np.ndarray:
     ------
     DomainError
 
-    The failure that looks normal: where P < N, eigenvalues far below :math:`1/v(0)` are not in the data. What is given there is one of many
-    spectra that fit; see `resampled_spectra` for what this does to a time.
+    The failure that looks normal: where P < N, eigenvalues far below :math:`1/v(0)` are not in the data. What is given there is
+    one of many spectra that fit; see `resampled_spectra` for what this does to a time.
 
     >>> X = np.random.default_rng(0).standard_normal((100, 200))
     >>> sample = np.append(np.linalg.svd(X - X.mean(axis=0), compute_uv=False)[:99] ** 2 / 99, np.zeros(101))
@@ -105,10 +107,10 @@ def _weights(seen: np.ndarray, n: int, rank: int, limited: bool) -> tuple[np.nda
 
 
 def resampled_spectra(eigenvalues: Any, P: int, *, samples: int = 16, seed: int = 0) -> Iterator[np.ndarray]:
-    r"""What `population_eigenvalues` would give for other samples of P Gaussian points of this spectrum: a parametric bootstrap.
+    r"""What `population_eigenvalues` would give for other samples of P Gaussian points of this spectrum.
 
-    The mean square of :math:`\log\tau^*-\log\tau`, with a time :math:`\tau` of this spectrum and :math:`\tau^*` of those, is the squared
-    error (bias included) that the sampling of the covariance leaves in the time.
+    A parametric bootstrap: the mean square of :math:`\log\tau^*-\log\tau`, with a time :math:`\tau` of this spectrum and
+    :math:`\tau^*` of those, is the squared error (bias included) that the sampling of the covariance leaves in the time.
 
     Parameters
     ----------

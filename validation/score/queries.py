@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from numerics.domain import DomainError, finite
-from validation.score.tiles import LARGEST
+from validation.score.engine import LARGEST
 
 __all__ = ["Queries", "check_levels", "check_queries", "check_rows"]
 

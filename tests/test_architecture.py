@@ -123,3 +123,19 @@ def test_files_named_in_the_map_exist():
     for page in ("docs/architecture.md", "CONTRIBUTING.md"):
         for name in re.findall(r"`((?:\w+/)+[\w.]*)`", (ROOT / page).read_text()):
             assert (ROOT / name).exists(), f"{page} names {name}"
+
+
+def test_papers_page_names_what_exists():
+    from validation.experiments import EXPERIMENTS
+
+    page = (ROOT / "docs/papers.md").read_text()
+    for name in re.findall(r"`((?:\w+/)+[\w.]*)`", page):
+        assert (ROOT / name).exists(), name
+    for module, name in re.findall(r"`((?:theory|validation)(?:\.\w+)*)\.(\w+)(?:\(|`)", page):
+        try:
+            assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+        except ModuleNotFoundError:
+            raise AssertionError(f"docs/papers.md names {module}.{name}") from None
+    assert set(re.findall(r"--only (\w+)", page)) <= set(EXPERIMENTS)
+    for target in re.findall(r"\]\((\w[\w/]*\.md)\)", page):
+        assert (ROOT / "docs" / target).exists(), target

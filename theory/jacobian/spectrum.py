@@ -22,8 +22,8 @@ from theory.models import (
     covariance_density,
     covariance_law,
     stieltjes_equation,
-    z,
 )
+from theory.notation import spectral_point
 from theory.notation import t as time
 
 __all__ = ["jacobian_cdf", "jacobian_density", "jacobian_edges", "jacobian_law"]
@@ -150,7 +150,7 @@ def _jacobian_equation(model: GaussianModel) -> sp.Eq:
     >>> _jacobian_equation(LinearManifold(sp.Symbol("alpha_D", positive=True)))
     Eq(-t - 1/lambda, alpha_D/(alpha_D + m) - 1/m)
     """
-    return stieltjes_equation(model).subs(z, -1 / _eigenvalue - time)
+    return stieltjes_equation(model).subs(spectral_point, -1 / _eigenvalue - time)
 
 
 jacobian_density.equation = _jacobian_equation

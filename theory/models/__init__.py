@@ -5,7 +5,7 @@ from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spe
 from theory.models.hidden import HiddenManifold
 from theory.models.marchenko_pastur import continuum
 from theory.models.spectral_law import Bulk, SpectralLaw
-from theory.models.stieltjes import StieltjesMap, atoms, s, stieltjes_equation, z
+from theory.models.stieltjes import StieltjesMap, atoms, stieltjes_equation
 
 __all__ = [
     "Bulk",
@@ -22,7 +22,5 @@ __all__ = [
     "covariance_cdf",
     "covariance_density",
     "covariance_law",
-    "s",
     "stieltjes_equation",
-    "z",
 ]

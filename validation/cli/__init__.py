@@ -9,17 +9,18 @@ from validation.cli import theory_commands  # noqa: F401 - imports in the order 
 
 # isort: split
 from validation.cli import data_commands, run_commands  # noqa: F401
-from validation.cli.terminal import app, notes
+from validation.cli.terminal import app, notes, speak_as_the_console_can
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Entry point: user errors end with one line and status 2, never a traceback."""
+    speak_as_the_console_can()
     try:
         app()
     except (DomainError, NotImplementedError) as error:
-        notes.print(f"error: {error}", style="bold red", markup=False, highlight=False)
+        notes.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != 130:  # typer makes an exit with 130 of Ctrl-C

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 from numerics.domain import DomainError
@@ -18,7 +20,18 @@ def main() -> None:
     """Entry point: user errors end with one line and status 2, never a traceback."""
     speak_as_the_console_can()
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here a full disk is an error of ours; at exit it would be a traceback
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE):
+            raise
+        notes.print(f"error: standard output = {error.strerror}: it must be a place that takes all lines", markup=False)
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)  # what is still buffered goes nowhere
+        sys.exit(2)
     except (DomainError, NotImplementedError) as error:
         notes.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -6,7 +6,7 @@ import codecs
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +29,34 @@ app = typer.Typer(
     help="When does a diffusion model copy its training set? The statistical physics of memorisation: theory, phase "
     "diagrams, audits of your own data, and simulations that check it all.",
 )
-console = Console(width=None if sys.stdout.isatty() else 120)
-notes = Console(stderr=True)
+
+
+class _Output(Console):
+    """A console that knows the encoding of the stream of the moment: where it is not UTF, tables are drawn in ASCII."""
+
+    @property
+    def encoding(self) -> str:
+        return (getattr(self.file, "encoding", None) or "utf-8").lower()
+
+
+class _Notes(_Output):
+    """stderr. A log that can no longer be written (a full disk, a closed pipe) does not end a run."""
+
+    def print(self, *items: Any, **options: Any) -> None:
+        with suppress(OSError):
+            super().print(*items, **options)
+
+
+console = _Output(width=None if sys.stdout is not None and sys.stdout.isatty() else 120)
+notes = _Notes(stderr=True)
 
 
 # --- what a console cannot show -----------------------------------------------------------------------------------------
 
 _SPELLED = {
-    "²": "^2",
-    "³": "^3",
-    "·": "*",
-    "±": "+-",
-    "–": "-",
-    "—": "-",
-    "…": "...",
-    "α": "alpha",
-    "σ": "sigma",
-    "≥": ">=",
-}
+    "²": "^2", "³": "^3", "·": "*", "×": "x", "±": "+-", "–": "-", "—": "-", "…": "...", "α": "alpha", "σ": "sigma",
+    "≥": ">=", "≤": "<=", "→": "->", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:
@@ -55,9 +65,20 @@ def _spelled(error: UnicodeError) -> tuple[str, int]:
         raise error
     text = ""
     for c in error.object[error.start : error.end]:
+        if "\u2500" <= c <= "\u257f":
+            text += _drawn(c)
+            continue
         plain = unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode()
         text += _SPELLED.get(c) or plain or ascii(c)[1:-1]
     return text, error.end
+
+
+def _drawn(line: str) -> str:
+    """A character of a box in ASCII."""
+    name = unicodedata.name(line)
+    across, down = ("HORIZONTAL" in name or "LEFT" in name or "RIGHT" in name), "VERTICAL" in name or "UP" in name
+    down |= "DOWN" in name
+    return "+" if across and down else "|" if down else "-"
 
 
 codecs.register_error("geomem.spelled", _spelled)

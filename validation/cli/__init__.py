@@ -11,7 +11,7 @@ from validation.cli import theory_commands  # noqa: F401 - imports in the order 
 
 # isort: split
 from validation.cli import data_commands, run_commands  # noqa: F401
-from validation.cli.terminal import app, notes, speak_as_the_console_can
+from validation.cli.terminal import app, notes, speak_as_the_console_can, tell_where_kernels_are_kept
 
 __all__ = ["app", "main"]
 
@@ -19,6 +19,7 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Entry point: user errors end with one line and status 2, never a traceback."""
     speak_as_the_console_can()
+    tell_where_kernels_are_kept()
     try:
         try:
             app()

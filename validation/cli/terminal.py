@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -16,10 +17,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from numerics.domain import DomainError
+from numerics.kernel_cache import log
 from validation.progress_lines import progress_lines, stage_lines
 
 __all__ = [
-    "app", "console", "folder_of", "given", "notes", "numbers_of", "progress_bar", "say", "speak_as_the_console_can", "stages",
+    "app", "console", "folder_of", "given", "notes", "numbers_of", "progress_bar", "say", "speak_as_the_console_can",
+    "stages", "tell_where_kernels_are_kept",
 ]  # fmt: skip
 
 app = typer.Typer(
@@ -89,6 +92,21 @@ def speak_as_the_console_can() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="geomem.spelled")
+
+
+class _Log(logging.Handler):
+    """The log of the house as lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        notes.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+
+def tell_where_kernels_are_kept() -> None:
+    """Lets a run that compiles say where the kernels go, or that there is no place for them: once."""
+    if not log.handlers:
+        log.addHandler(_Log())
+        log.setLevel(logging.INFO)
+        log.propagate = False
 
 
 def say(text: str) -> None:

@@ -4,6 +4,7 @@ from theory.models.covariance import covariance_cdf, covariance_density, covaria
 from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
 from theory.models.hidden import HiddenManifold
 from theory.models.marchenko_pastur import continuum
+from theory.models.population_spectrum import population_eigenvalues, resampled_spectra
 from theory.models.spectral_law import Bulk, SpectralLaw
 from theory.models.stieltjes import StieltjesMap, atoms, s, stieltjes_equation, z
 
@@ -22,6 +23,8 @@ __all__ = [
     "covariance_cdf",
     "covariance_density",
     "covariance_law",
+    "population_eigenvalues",
+    "resampled_spectra",
     "s",
     "stieltjes_equation",
     "z",

@@ -275,7 +275,7 @@ def _checked(source: str, X: np.ndarray) -> tuple[float, float]:
                 first = (start + int(row), int(column), tile[row, column])
             bad += int(wrong.sum())
         low, high = min(low, float(least)), max(high, float(most))
-    if bad:
+    if first is not None:
         row, column, value = first
         found = f"{bad} of {X.size} values are not finite, the first is {value} in sample {row}, coordinate {column}"
         raise DataError(source, found, "finite numbers only", "Drop or repair those samples")

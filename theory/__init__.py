@@ -18,6 +18,15 @@ from theory.times import (
     generalization_time,
     onset_time,
 )
+from theory.training import (
+    RandomFeatures,
+    finite_sample_gain,
+    finite_sample_loss,
+    finite_sample_noise,
+    generalization_training_time,
+    memorization_training_time,
+    training_window,
+)
 
 redirect({"theory.asymptotics": "theory.rem.asymptotics"})
 
@@ -25,6 +34,7 @@ __all__ = [
     "HiddenManifold",
     "Isotropic",
     "LinearManifold",
+    "RandomFeatures",
     "Spectrum",
     "Subspaces",
     "basin_radius",
@@ -34,9 +44,15 @@ __all__ = [
     "critical_dataset_size",
     "expected_log_partition",
     "expected_participation",
+    "finite_sample_gain",
+    "finite_sample_loss",
+    "finite_sample_noise",
     "free_energy",
     "generalization_time",
+    "generalization_training_time",
+    "memorization_training_time",
     "onset_time",
     "subspace_collapse_times",
+    "training_window",
     "true_point_weight",
 ]

@@ -1,5 +1,6 @@
 """Data models: what is known of the law of the data, from isotropic to hidden manifolds, and their covariance spectra."""
 
+from theory.models.activations import Activation, activation
 from theory.models.covariance import covariance_cdf, covariance_density, covariance_law
 from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
 from theory.models.hidden import HiddenManifold
@@ -8,6 +9,7 @@ from theory.models.spectral_law import Bulk, SpectralLaw
 from theory.models.stieltjes import StieltjesMap, atoms, s, stieltjes_equation, z
 
 __all__ = [
+    "Activation",
     "Bulk",
     "GaussianModel",
     "HiddenManifold",
@@ -17,6 +19,7 @@ __all__ = [
     "Spectrum",
     "StieltjesMap",
     "Subspaces",
+    "activation",
     "atoms",
     "continuum",
     "covariance_cdf",

@@ -158,7 +158,7 @@ def _largest(data: Any, N: Any) -> float:
 
 @cache
 def cloning_identity() -> tuple[sp.Expr, sp.Expr]:
-    r"""The integrands of :math:`\frac12\int\frac{G_+^2+G_-^2}{G_++G_-}` and of :math:`E\sum_kp_k^2`, equal weights: one and the same.
+    r"""Integrands of :math:`\frac12\int\frac{G_+^2+G_-^2}{G_++G_-}` and of :math:`E\sum_kp_k^2`, equal weights: the same.
 
     >>> a, b = cloning_identity()
     >>> sp.simplify(a - b)
@@ -215,13 +215,13 @@ def cloning_probability(mixture: Mixture, t: Any, *, convention: str = "ve") -> 
     variances, gap = mixture.variances(), mixture.means[0] - mixture.means[1]
     pi = np.array(mixture.weights)
     if np.allclose(variances[0], variances[1], rtol=1e-12, atol=0):
-        value = [_equal_covariances(pi, float(np.sum(gap**2 / (variances[0] + s)))) for s in noise.ravel()]
+        values = [_equal_covariances(pi, float(np.sum(gap**2 / (variances[0] + s)))) for s in noise.ravel()]
     elif np.ptp(variances, axis=1).max() <= 1e-12 * variances.max():
-        value = [_isotropic(pi, variances[:, 0] + s, float(gap @ gap), gap.size) for s in noise.ravel()]
+        values = [_isotropic(pi, variances[:, 0] + s, float(gap @ gap), gap.size) for s in noise.ravel()]
     else:
         raise DomainError("models", mixture.models, "of one covariance, or both isotropic")
-    value = np.array(value).reshape(noise.shape)
-    return float(value) if value.ndim == 0 else value
+    phi = np.array(values).reshape(noise.shape)
+    return float(phi) if phi.ndim == 0 else phi
 
 
 _REACH, _STEP = (

@@ -5,9 +5,10 @@ from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spe
 from theory.models.hidden import HiddenManifold
 from theory.models.marchenko_pastur import continuum
 from theory.models.mixture import Mixture
+from theory.models.population_spectrum import population_eigenvalues, resampled_spectra
 from theory.models.power_law import InfinitePowerLaw, PowerLaw
 from theory.models.spectral_law import Bulk, SpectralLaw
-from theory.models.stieltjes import StieltjesMap, atoms, s, stieltjes_equation, z
+from theory.models.stieltjes import StieltjesMap, atoms, stieltjes_equation
 
 __all__ = [
     "Bulk",
@@ -27,7 +28,7 @@ __all__ = [
     "covariance_cdf",
     "covariance_density",
     "covariance_law",
-    "s",
+    "population_eigenvalues",
+    "resampled_spectra",
     "stieltjes_equation",
-    "z",
 ]

@@ -1,6 +1,6 @@
 r"""Power-law covariance spectra, :math:`r_k=c\,k^{-a}`, as natural signals have them: in a list of N, in the limit, on a lattice.
 
-Log P is spread over few directions: only those with :math:`r_k>t` count, and their number grows like :math:`t^{-1/a}`. What matters
+Log P is spread over few directions: those with :math:`r_k>t`, whose number grows like :math:`t^{-1/a}`. What matters
 is :math:`\log P` itself and not :math:`\log P/N`. Source: [ours: docs/derivations/power_laws.md].
 """
 
@@ -61,6 +61,11 @@ class PowerLaw(Spectrum):
     28.187
     """
 
+    exponent: float
+    mean: float
+    _N: int | None
+    _eigenvalues: np.ndarray
+
     def __init__(self, exponent: Any = 2.0, N: int | None = None, mean: Any = 1.0):
         set_ = object.__setattr__
         set_(self, "exponent", _one("exponent", exponent, least=1.0))
@@ -74,7 +79,7 @@ class PowerLaw(Spectrum):
             set_(self, "_eigenvalues", values)
 
     @property
-    def N(self) -> int | None:
+    def N(self) -> int | None:  # type: ignore[override]  # the limit has none
         """Ambient dimension, None for the limit."""
         return self._N
 
@@ -143,7 +148,7 @@ class PowerLaw(Spectrum):
                0.475, 0.475, 0.38 , 0.38 , 0.38 , 0.38 , 0.237])
         """
         exponent, mean = _one("exponent", exponent), _one("mean", mean)
-        sides = [shape, shape] if np.ndim(shape) == 0 else list(shape)
+        sides = list(shape) if isinstance(shape, Sequence) else [shape, shape]
         if not sides:
             raise DomainError("shape", shape, "an integer >= 2, or a non-empty sequence of integers >= 1")
         sides = [integer("shape", side, minimum=1) for side in sides]

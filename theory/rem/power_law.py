@@ -64,7 +64,7 @@ def mutual_information(terms: int = 0) -> sp.Expr:
     r"""S(u) at large u, from the poles of its Mellin transform; `terms` of the sum of inverse powers of u.
 
     The transform of :math:`\log(1+z)` is :math:`\pi/(s\sin\pi s)`, and :math:`\sum_k(uk^{-a})^{-s}=u^{-s}\zeta(-as)`: a simple
-    pole of zeta at s = -1/a, a double one at 0, simple ones at 1, 2, ... The contour is closed to the right, so each counts negative.
+    pole of zeta at s = -1/a, a double one at 0, simple ones at 1, 2, ... Closed to the right, each counts negative.
 
     >>> mutual_information(1)
     -a*log(pi)/2 - a*log(2)/2 + pi*u**(1/a)/sin(pi/a) - log(u)/2 + zeta(-a)/u

@@ -101,7 +101,7 @@ def test_other_rooms_are_entered_through_their_face(rooms):
             assert target == theirs, f"{module} imports from inside {theirs}: {target}"
             face = ast.parse(known[theirs].read_text())
             lists = [n.value for n in face.body if isinstance(n, ast.Assign) and n.targets[0].id == "__all__"]
-            public = set(ast.literal_eval(lists[0])) if lists else set()
+            public = (set(ast.literal_eval(lists[0])) if lists else set()) | {"*"}  # which is what `__all__` lists
             assert set(names) <= public, f"{module} imports {set(names) - public}, which {theirs} does not list"
 
 
@@ -123,3 +123,22 @@ def test_files_named_in_the_map_exist():
     for page in ("docs/architecture.md", "CONTRIBUTING.md"):
         for name in re.findall(r"`((?:\w+/)+[\w.]*)`", (ROOT / page).read_text()):
             assert (ROOT / name).exists(), f"{page} names {name}"
+
+
+def _is_package(name):
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.submodule_search_locations is not None
+
+
+def test_papers_page_names_what_exists():
+    from validation.experiments import EXPERIMENTS
+
+    page = (ROOT / "docs/papers.md").read_text()
+    for name in re.findall(r"`((?:\w+/)+[\w.]*)`", page):
+        assert (ROOT / name).exists(), name
+    for module, name in re.findall(r"`((?:theory|validation)(?:\.\w+)*)\.(\w+)(?:\(|`)", page):
+        whole = importlib.util.find_spec(f"{module}.{name}") is not None if _is_package(module) else False
+        assert whole or hasattr(importlib.import_module(module), name), f"docs/papers.md names {module}.{name}"
+    assert set(re.findall(r"--only (\w+)", page)) <= set(EXPERIMENTS)
+    for target in re.findall(r"\]\((\w[\w/]*\.md)\)", page):
+        assert (ROOT / "docs" / target).exists(), target

@@ -194,7 +194,7 @@ class Spectrum(GaussianModel):
         return float(r.sum() ** 2 / np.dot(r, r))
 
     @classmethod
-    def from_samples(cls, X: Any, *, block: int = 4096) -> Spectrum:
+    def from_samples(cls, X: Any, *, block: int = 4096, debias: bool = False) -> Spectrum:
         r"""Spectrum of the sample covariance :math:`\frac1{P-1}\sum_\mu(\xi^\mu-\bar\xi)(\xi^\mu-\bar\xi)^\top`.
 
         Forms the smaller of the covariance (N x N) and the Gram matrix (P x P), in float64, reading `X` in blocks of
@@ -206,6 +206,9 @@ class Spectrum(GaussianModel):
             Samples, one a row. For P <= N the spectrum has at least N - P + 1 zeros: it is that of the *sample*.
         block : int
             Rows (or columns) converted to float64 at a time.
+        debias : bool
+            The population's eigenvalues instead, as far as P points know them (`theory.models.population_spectrum`). The sample's
+            own are spread by the sampling: at P = N from 0 to 4 where the population's are 1.
 
         Raises
         ------
@@ -236,4 +239,9 @@ class Spectrum(GaussianModel):
         values[values < np.finfo(float).eps * max(P, N) * max(values[-1], 0.0)] = 0.0
         if values[-1] <= N * (8 * np.finfo(float).eps * np.abs(mean).max()) ** 2:
             raise DomainError("X", f"{P} equal rows", "samples that are not all the same point")
-        return cls(np.concatenate([values, np.zeros(N - values.size)]))
+        values = np.concatenate([values, np.zeros(N - values.size)])
+        if debias:
+            from theory.models.population_spectrum import population_eigenvalues  # it needs the models of this module
+
+            values = population_eigenvalues(values, P)
+        return cls(values)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from theory import HiddenManifold
 from theory.finite_size import finite_size_value
 from validation.experiments.linear_times import FORMS, Case, Preset, Study, figure
-from validation.experiments.linear_times import experiment as linear_times
+from validation.experiments.linear_times import run as run_study
 from validation.experiments.shared import ExperimentResult, chosen
 
 __all__ = ["CASES", "NONLINEAR", "PRESETS", "figure", "run"]
@@ -34,4 +34,4 @@ PRESETS = {"quick": Preset("quick", 5, 1.5e6, 1.5e8), "full": Preset("full", 6, 
 def run(preset="quick", seed=0, progress=None, out=None, device="cpu", **options) -> ExperimentResult:
     """As `validation.experiments.linear_times.run`, for the cases of this study."""
     preset = chosen(preset, PRESETS)
-    return linear_times.run(preset, seed, progress, out, device, study=NONLINEAR, **options)
+    return run_study(preset, seed, progress, out, device, study=NONLINEAR, **options)

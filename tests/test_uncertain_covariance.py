@@ -1,0 +1,111 @@
+"""Covariances that P points do not fix: the population's spectrum from the sample's, its error, and what an audit says of it."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.covariance import ledoit_wolf
+
+from numerics.domain import DomainError
+from theory import Spectrum, collapse_time, condensation_time, generalization_time, onset_time
+from theory.models import population_eigenvalues, resampled_spectra
+
+TIMES = (onset_time, collapse_time, condensation_time, generalization_time)
+
+
+def _population(kind, N):
+    return {
+        "isotropic": np.ones(N),
+        "power law": np.arange(1, N + 1) ** -1.5,
+        "two subspaces": np.repeat([1.0, 0.05], [N // 4, N - N // 4]),
+        "linear manifold": np.append(np.linspace(0.3, 2.5, N // 3), np.zeros(N - N // 3)),
+    }[kind]
+
+
+def _samples(r, P, seed):
+    return np.random.default_rng(seed).standard_normal((P, r.size)) * np.sqrt(r)
+
+
+def _log_times(r, P):
+    alpha = math.log(P) / len(r)
+    return np.array([math.log(time(Spectrum(r), alpha)) for time in TIMES])
+
+
+def _departures(kind, P, N, estimate, seeds=12):
+    """(seeds, 4) log of estimated over true times."""
+    r = _population(kind, N)
+    return np.array([_log_times(estimate(_samples(r, P, seed)), P) for seed in range(seeds)]) - _log_times(r, P)
+
+
+@pytest.mark.parametrize("P", [40, 100, 400])
+@pytest.mark.parametrize("kind", ["isotropic", "power law", "two subspaces", "linear manifold"])
+def test_times_of_the_debiased_spectrum_have_no_bias(kind, P):
+    """Over 12 data sets the mean of each time is right within 4.5 of its errors (48 of Student's: false alarm 4%)."""
+    found = _departures(kind, P, 100, lambda X: Spectrum.from_samples(X, debias=True).eigenvalues)
+    error = found.std(axis=0, ddof=1) / math.sqrt(len(found))
+    # 0.015: what the grid of atoms and the asymptotic law leave at N = 100
+    assert (np.abs(found.mean(axis=0)) < 4.5 * error + 0.015).all()
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "two subspaces"])
+def test_times_of_the_sample_spectrum_have_one(kind):
+    """Negative control of the test above: the sample's own spectrum at P = 40, N = 100 is off by far more."""
+    found = _departures(kind, 40, 100, lambda X: Spectrum.from_samples(X).eigenvalues, seeds=6).mean(axis=0)
+    assert (np.abs(found[1:]) > [0.07, 0.07, 0.2]).all()
+
+
+def test_linear_shrinkage_gets_two_subspaces_wrong():
+    """Ledoit and Wolf's shrinkage is best for the matrix, not for its spectrum: condensation is off by a fifth."""
+
+    def linear(X):
+        return np.maximum(np.linalg.eigvalsh(ledoit_wolf(X)[0]), 0)
+
+    assert abs(_departures("two subspaces", 40, 100, linear, seeds=4)[:, 2].mean()) > 0.2
+
+
+@pytest.mark.slow  # half a minute
+def test_the_bootstrap_gives_the_error_of_the_times():
+    """z = (estimated - true)/error over 40 data sets: its mean square is 1 (chi-squared with 40 degrees, 1e-3)."""
+    z2, rng = [], np.random.default_rng(3)
+    for seed in range(40):
+        N, P = int(rng.integers(20, 80)), int(rng.integers(20, 300))
+        r = _population(("isotropic", "power law", "two subspaces", "linear manifold")[seed % 4], N)
+        found = Spectrum.from_samples(_samples(r, P, seed), debias=True).eigenvalues
+        here, alpha = math.log(generalization_time(Spectrum(found), math.log(P) / N)), math.log(P) / N
+        again = [math.log(generalization_time(Spectrum(s), alpha)) for s in resampled_spectra(found, P, samples=12)]
+        square = np.mean((np.array(again) - here) ** 2)
+        z2.append((here - math.log(generalization_time(Spectrum(r), alpha))) ** 2 / square)
+    # the error is itself estimated from 12 samples: Student's mean square is 12/10
+    assert 0.45 < np.mean(z2) / 1.2 < 1.9
+
+
+def test_where_P_is_large_the_spectrum_is_the_sample_one():
+    X = _samples(_population("power law", 30), 20000, 0)
+    sample, found = (Spectrum.from_samples(X, debias=d) for d in (False, True))
+    assert np.allclose(_log_times(found.eigenvalues, 20000), _log_times(sample.eigenvalues, 20000), atol=5e-3)
+    assert found.mean_variance == pytest.approx(sample.mean_variance, rel=1e-12)
+
+
+@pytest.mark.parametrize(("P", "N"), [(2, 1), (2, 50), (3, 2), (5, 400), (50, 1), (20, 21)])
+def test_any_shape_gives_a_spectrum_of_the_same_trace(P, N):
+    X = _samples(np.ones(N), P, 1) * 1e5 - 3e7
+    found = Spectrum.from_samples(X, debias=True)
+    assert found.N == N
+    assert found.mean_variance == pytest.approx(Spectrum.from_samples(X).mean_variance, rel=1e-9)
+
+
+def test_a_subspace_that_the_points_fill_stays_one():
+    """100 points in 7 of 30 directions: the other 23 have no variance, and get none."""
+    X = np.pad(_samples(np.ones(7), 100, 2), ((0, 0), (0, 23)))
+    assert np.count_nonzero(Spectrum.from_samples(X, debias=True).eigenvalues) == 7
+
+
+def test_bad_input_is_refused_by_name():
+    with pytest.raises(DomainError, match="P"):
+        population_eigenvalues([1.0, 1.0], P=1)
+    with pytest.raises(DomainError, match="at most P - 1"):
+        population_eigenvalues(np.ones(5), P=4)
+    with pytest.raises(DomainError, match="eigenvalues"):
+        population_eigenvalues([0.0, 0.0], P=4)
+    with pytest.raises(DomainError, match="samples"):
+        list(resampled_spectra([1.0], P=4, samples=0))

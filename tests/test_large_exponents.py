@@ -206,7 +206,7 @@ def test_half_precision_input(dtype):
     assert score.dtype == torch.float16
     wanted = np.stack([exact(X, q, 0.01)[3] for q in x])
     assert np.abs(score.numpy() - wanted).max() < 1e-3 * np.abs(wanted).max()
-    with pytest.raises(DomainError, match=r"float16 ends at 6.55e\+04"):
+    with pytest.raises(DomainError, match=r"float16.*6.55e\+04"):
         E.score(torch.from_numpy(x) + 1, 1e-6)
     with pytest.raises(DomainError, match="Pass float64"):
         E.score(torch.from_numpy(x).float() + 1e15, 1e-30)

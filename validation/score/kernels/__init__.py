@@ -8,12 +8,13 @@ from validation.score.kernels.tile_kernels import (
     search_clusters,
     weigh_rows,
 )
-from validation.score.kernels.vector_math import COMPILED, LANES
+from validation.score.kernels.vector_math import COMPILED, LANES, exp
 
 __all__ = [
     "COMPILED",
     "LANES",
     "add_sparse_rows",
+    "exp",
     "pair_displacements",
     "pair_energies",
     "profile_rows",

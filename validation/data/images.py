@@ -66,7 +66,7 @@ def read_images(
             folder,
             f"its images are ragged: {first.name} is {one[0]}x{one[1]}, {second.name} is {two[0]}x{two[1]}",
             "images of one size",
-            "Pass image_size= to crop each to its central square and resize it",
+            "Crop each to its central square and resize it: image_size=, or --image-size",
         )
     mode = "L" if colours == {"L"} else "RGB"
     width, height = (image_size, image_size) if image_size is not None else next(iter(sizes))

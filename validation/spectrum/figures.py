@@ -258,6 +258,13 @@ def reading(data: xr.Dataset) -> list[str]:
             f"Dimension of the data themselves, by distances and by local covariances: {data.attrs['data_dimension']}. "
             "It looks at neighbours, not at a score, and counts what varies at their distance."
         )
+    lines += [
+        f"Jacobian of the {name.removeprefix('jacobian_')}: {value}."
+        for name, value in data.attrs.items()
+        if name.startswith("jacobian_")
+    ]
+    if "remarks" in data.attrs:
+        lines.append(f"Of the network: {data.attrs['remarks']}.")
     full, half = (math.exp(data.attrs[f"log_t_collapse{end}"]) for end in ("", "_half"))
     lines.append(
         "Only what moves with the number of training points is memorisation; the rest is what a covariance does not know of the "

@@ -69,10 +69,11 @@ def test_ratio_is_free_of_units():
     np.testing.assert_allclose(a.ratio, b.ratio, rtol=1e-9)
 
 
-def test_a_doubled_training_point_hides_what_is_near_it():
+def test_a_doubled_training_point_hides_nothing():
     X = np.vstack([gaussians(50), gaussians(50)[:1]])
-    assert memorised_fraction(X[:1] + 0.01, X).fraction == 0
-    assert memorised_fraction(X[:1], X).fraction == 1  # an exact copy is counted all the same
+    near = memorised_fraction(X[:1] + 0.01, X)
+    assert (near.fraction, near.left_out, near.index.tolist()) == (1, 1, [0])
+    assert memorised_fraction(X[:1], X).fraction == 1
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ import numpy as np
 import xarray as xr
 
 from numerics.domain import DomainError, finite, integer
-from validation.data.duplicates import first_equal_row
+from validation.data.duplicates import find_duplicates, first_equal_row
 from validation.data.neighbours import nearest_neighbours
 
 __all__ = ["ESTIMATORS", "DataDimension", "as_columns", "available", "data_dimension", "dimension_variables"]
@@ -45,6 +45,7 @@ class DataDimension:
     error : standard error, from disjoint halves of the points; half : mean value of those halves, NaN where they are too few
     radius : median distance to the farthest neighbour that is used, data units
     points : used; copies : rows left out because an equal one is there; rows : of the data in all
+    near : rows left out because one that is nearly equal (`validation.data.nearness`) is among the points
     """
 
     estimator: tuple[str, ...]
@@ -55,6 +56,7 @@ class DataDimension:
     points: int
     copies: int
     rows: int
+    near: int = 0
 
     def report(self) -> str:
         """One line: every estimator with its error and with what half of the points say."""
@@ -66,7 +68,8 @@ class DataDimension:
             more = f" ± {error:.2g} ({half:.3g} from half of them)" if math.isfinite(error) else ""
             parts.append(f"{name} {value:.3g}{more}")
         left = [f"{self.copies:,} exact copies left out"] if self.copies else []
-        left += [f"drawn from {self.rows:,}"] if self.points + self.copies < self.rows else []
+        left += [f"{self.near:,} near-copies left out"] if self.near else []
+        left += [f"drawn from {self.rows:,}"] if self.points + self.copies + self.near < self.rows else []
         return ", ".join(parts) + f"; from {self.points:,} points" + (f", {', '.join(left)}" if left else "")
 
 
@@ -91,6 +94,7 @@ def data_dimension(
     ----------
     X : (P, N) finite reals, P >= 2, N >= 2
     estimators : of "two-nn", "mle", "local-pca", "danco"
+        Rows that are others again, exactly or nearly, are left out: at their distances there is no manifold.
     limit : points used at most, drawn by the seed; None: all (danco stops at 5000). Work grows with its square.
     seed : of the points drawn, of the halves and of local-pca's neighbourhoods; device : torch device of the neighbour search
 
@@ -129,8 +133,10 @@ def data_dimension(
         raise DomainError("scikit-dimension", "not installed", "installed", "pip install scikit-dimension")
     distinct = np.unique(first_equal_row(X))
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(distinct)[:limit]
-    used = X[rows]
+    used = X[rng.permutation(distinct)[:limit]]
+    drawn = len(used)
+    if drawn > 1:
+        used = used[find_duplicates(used, device=device).keep]
     value, radius = _all(used, names, _ANCHORS, device)
     pairs = np.full((_SPLITS, 2, len(names)), np.nan)
     half = len(used) // 2
@@ -142,7 +148,15 @@ def data_dimension(
                 pairs[k, side] = _all(part, names, _ANCHORS // 2, device)[0]
     error = np.sqrt(np.square(pairs[:, 0] - pairs[:, 1]).mean(axis=0)) / 2
     return DataDimension(
-        names, value, error, pairs.mean(axis=(0, 1)), radius, len(used), len(X) - len(distinct), len(X)
+        estimator=names,
+        value=value,
+        error=error,
+        half=pairs.mean(axis=(0, 1)),
+        radius=radius,
+        points=len(used),
+        copies=len(X) - len(distinct),
+        rows=len(X),
+        near=drawn - len(used),
     )
 
 
@@ -155,7 +169,7 @@ def dimension_variables(found: DataDimension) -> dict[str, Any]:
         f"data_dimension{end}": ("estimator", values, {"units": units.get(end, "directions"), **made_by})
         for end, values in parts.items()
     }
-    for name in ("points", "copies"):
+    for name in ("points", "copies", "near"):
         variables[f"data_dimension_{name}"] = ((), getattr(found, name), {"units": "points"})
     return variables | {"estimator": ("estimator", list(found.estimator))}
 

@@ -1,14 +1,7 @@
-"""Exact duplicates and near-duplicates of a data set, by a criterion whose false alarms are counted beforehand.
+"""Exact duplicates and near-duplicates inside a data set.
 
-Exact duplicates are rows with equal values (by hash). A pair of distinct rows is a near-duplicate when its distance is
-at most rho times the distance from *either* row to its fifth nearest neighbour, the local scale of the data.
-
-How small must rho be? Around a sample of a locally uniform density of dimension D the volumes (d_j/d_k)^D, j < k, are
-uniform order statistics, so P(d_1 <= rho d_5) <= 4 rho^D: in two dimensions a ratio of 1/3 is ordinary, in thirty it
-never happens. So rho = (eps / 4P)^(1/D), which leaves at most eps invented pairs a data set, and never exceeds `near`.
-The fifth neighbour, not the second, so that up to four copies of one sample do not hide one another. D is local: the
-maximum-likelihood dimension of the neighbours 5..20, censored below the fifth (where duplicates would bias it), its
-inverse averaged over the twenty neighbours. A single global D invents pairs where the data are a union of dimensions.
+Exact duplicates are rows with equal values (by hash). Near-duplicates are pairs of distinct rows whose distance is small
+against those around both: `validation.data.nearness` defines it, with the false alarms counted beforehand.
 """
 
 from __future__ import annotations
@@ -17,15 +10,23 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from numerics.domain import DomainError, positive
-from validation.data.neighbours import _matrix, nearest_neighbours
+from validation.data.nearness import (
+    FEWEST,
+    NEIGHBOURS,
+    REFERENCE,
+    SHARE,
+    allowed_ratio,
+    in_words,
+    rounding,
+    surroundings,
+)
+from validation.data.neighbours import Neighbours, _matrix, nearest_neighbours
 
 __all__ = ["Duplicates", "find_duplicates", "first_equal_row"]
-
-REFERENCE = 5
-NEIGHBOURS = 20
-FEWEST = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +84,9 @@ def find_duplicates(
 ) -> Duplicates:
     """Exact duplicates and near-duplicates among the rows of X, and every row's nearest neighbour.
 
-        near pair (x, y):  d(x, y) <= rho d_5(x)  and  d(x, y) <= rho d_5(y),
-        rho = min(near, (false_alarms / 4P)^(1/D))
+        near pair (x, y):  d(x, y) <= rho min(d_5(x), d_5(y)),   rho = min(near, (false_alarms / 4P)^(1/D))
+
+    Rows that are equal up to rounding count as one in d_5; each makes a near pair with the first of them.
 
     Parameters
     ----------
@@ -96,18 +98,19 @@ def find_duplicates(
 
     Returns
     -------
-    Duplicates. With fewer than 12 distinct rows the local dimension is unknown and no pair is called near.
+    Duplicates. With fewer than 12 distinct rows the local dimension is unknown and taken as 1.
 
     Raises
     ------
     DomainError : wrong shape, non-finite numbers, an option outside its domain
 
     The failure that looks normal: copies shifted by a pixel, mirrored or recoloured are far apart in this distance and
-    are not found; nor are more than four near-copies of one sample (frames of a film), which are each other's scale.
+    are not found; nor are more than four near-copies of one sample (frames of a film) that differ by more than rounding:
+    they are each other's scale.
     Coordinates with very heavy tails (Student, 1.5 degrees of freedom) are not locally uniform: there about 0.2 pairs
     a data set were invented at the default.
 
-    Source: [ours: validation/data/duplicates.py], on the order statistics of nearest-neighbour distances of Facco et al.,
+    Source: [ours: validation/data/nearness.py], on the order statistics of nearest-neighbour distances of Facco et al.,
     Sci. Rep. 7, 12140 (2017) and Levina and Bickel, NeurIPS 2004.
 
     >>> import numpy as np
@@ -117,11 +120,7 @@ def find_duplicates(
     1 exact duplicates, e.g. rows 3 and 7; 1 near-duplicate pairs, e.g. rows 4 and 9
     """
     X = _matrix("X", X)
-    near = float(positive("near", near))
-    if near > 1:
-        raise DomainError("near", near, "in (0, 1]")
-    eps = float(positive("false_alarms", false_alarms))
-
+    near, eps = _options(near, false_alarms)
     first = first_equal_row(X)
     distinct = np.flatnonzero(first == np.arange(len(X)))
     copies = np.flatnonzero(first != np.arange(len(X)))
@@ -129,19 +128,15 @@ def find_duplicates(
     count = len(distinct)
     nearest, neighbour = np.zeros(len(X)), np.empty(len(X), dtype=np.int64)
     pairs, ratio, dimension, variance = np.empty((0, 2), dtype=np.int64), np.empty(0), np.nan, 0.0
-    criterion = f"none: fewer than {FEWEST} distinct rows"
+    one = count
     if count > 1:
         rows = X if count == len(X) else X[distinct]
         found = nearest_neighbours(rows, min(NEIGHBOURS, count - 1), device=device, tile=tile)
         variance = found.variance
         nearest[distinct], neighbour[distinct] = found.squared_distance[:, 0], distinct[found.index[:, 0]]
-        if count >= FEWEST:
-            pairs, ratio, dimension = _near_pairs(found.squared_distance, found.index, near, eps)
-            pairs = distinct[pairs]
-            criterion = (
-                f"distance at most rho times that to the {REFERENCE}th neighbour, from both sides, "
-                f"rho = min({near:g}, ({eps:g}/{(REFERENCE - 1) * count})^(1/D)), D local (median {dimension:.3g})"
-            )
+        pairs, ratio, dimension, one = _near_pairs(rows, found, near, eps, device, tile)
+        pairs = distinct[pairs]
+    criterion = in_words(count, one, near, eps, dimension)
     nearest[first[copies]] = nearest[copies] = 0.0
     neighbour[copies], neighbour[first[copies]] = first[copies], copies
     return Duplicates(
@@ -158,32 +153,81 @@ def find_duplicates(
     )
 
 
-def first_equal_row(X: np.ndarray) -> np.ndarray:
-    """(P,) the first row with the same values; 128-bit hashes, -0.0 taken as 0.0."""
+def first_equal_row(*parts: np.ndarray) -> np.ndarray:
+    """(P,) the first row with the same values, over all rows of the parts, of one type; 128-bit hashes, -0.0 taken as 0.0."""
     seen: dict[bytes, int] = {}
-    first = np.empty(len(X), dtype=np.int64)
-    for i, row in enumerate(X):
+    first = np.empty(sum(map(len, parts)), dtype=np.int64)
+    for i, row in enumerate(row for part in parts for row in part):
         first[i] = seen.setdefault(hashlib.blake2b((row + row.dtype.type(0)).tobytes(), digest_size=16).digest(), i)
     return first
 
 
-def _near_pairs(squared: np.ndarray, index: np.ndarray, near: float, eps: float):
-    """Pairs, their ratios, and the median local dimension, from the k nearest of P distinct rows."""
-    count, k = squared.shape
-    distance = np.sqrt(np.maximum(squared, np.finfo(float).tiny))
-    scale = distance[:, REFERENCE - 1]
-    # log(d_k/d_j) D, j < k, are exponential order statistics; those of j < 5 only count as "at least that of j = 5"
-    logs = np.log(distance[:, -1:] / distance[:, REFERENCE - 1 : -1])
-    inverse = (logs.sum(axis=1) + (REFERENCE - 1) * logs[:, 0]) / (k - REFERENCE)
-    inverse = (inverse + inverse[index].sum(axis=1)) / (k + 1)
-    rho = np.minimum(near, np.exp(-inverse * np.log((REFERENCE - 1) * count / eps)))
+def _options(near: float, false_alarms: float) -> tuple[float, float]:
+    near = float(positive("near", near))
+    if near > 1:
+        raise DomainError("near", near, "in (0, 1]")
+    return near, float(positive("false_alarms", false_alarms))
 
-    i = np.repeat(np.arange(count), REFERENCE - 1)
-    j, d = index[:, : REFERENCE - 1].ravel(), distance[:, : REFERENCE - 1].ravel()
-    close = (d <= rho[i] * scale[i]) & (d <= rho[j] * scale[j])
+
+def _distance(squared: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(squared, np.finfo(float).tiny))
+
+
+def _near_pairs(rows: np.ndarray, found: Neighbours, near: float, eps: float, device: str, tile: int | None):
+    """Pairs of P distinct rows, their ratios, the median local dimension, and how many rows are not equal up to rounding."""
+    apart = np.zeros(len(rows), dtype=bool)
+    while True:
+        first, group, seen = _joined(rows, found, apart, device, tile)
+        joined = np.flatnonzero(first[group] != np.arange(len(rows)))
+        distance = _distance(seen.squared_distance)
+        scale, inverse = surroundings(distance)
+        inverse = (inverse + inverse[seen.index].sum(axis=1)) / (distance.shape[1] + 1)
+        with_first = _pair_distance(rows, first[group[joined]], joined)
+        rho = allowed_ratio(inverse, len(rows), near, max(eps, SHARE * len(joined)))
+        far = with_first > (rho * scale)[group[joined]]
+        if not far.any():
+            break
+        apart |= np.isin(group, group[joined[far]])  # these fill the last bits of their numbers: no copies
+
+    i, j, d, rho = *_close(distance, seen.index), allowed_ratio(inverse, len(rows), near, eps)
+    close = d <= np.minimum(rho[i] * scale[i], rho[j] * scale[j])
     i, j, d = i[close], j[close], d[close]
     pairs, place = np.unique(np.sort(np.stack([i, j], axis=1), axis=1), axis=0, return_index=True)
     ratio = d[place] / np.minimum(scale[i[place]], scale[j[place]])
+    pairs = np.concatenate([np.sort(first[pairs], axis=1), np.stack([first[group[joined]], joined], axis=1)])
+    ratio = np.concatenate([ratio, with_first / scale[group[joined]]])
     order = np.argsort(ratio, kind="stable")
     with np.errstate(divide="ignore"):  # ties everywhere (discrete data): an infinite dimension
-        return pairs[order], ratio[order], float(np.median(1 / inverse))
+        dimension = float(np.median(1 / inverse)) if len(first) >= FEWEST else np.nan
+    return pairs[order], ratio[order], dimension, len(first)
+
+
+def _joined(rows: np.ndarray, found: Neighbours, apart: np.ndarray, device: str, tile: int | None):
+    """Rows equal up to rounding as groups, but for those `apart`: the first row of each, the group of every row, and the
+    neighbours of the first rows among themselves."""
+    count, limit = len(rows), np.where(apart, -1.0, rounding(rows))
+    group, first, seen = np.arange(count), np.arange(count), found
+    while True:  # a group larger than the neighbours that are known takes several rounds
+        i, k = np.nonzero(np.sqrt(seen.squared_distance) <= limit[first][:, None])
+        if not len(i):
+            return first, group, seen
+        graph = coo_array((np.ones(len(i)), (i, seen.index[i, k])), shape=(len(first), len(first)))
+        label = connected_components(graph, directed=False)[1].astype(np.int64)
+        where = np.unique(label, return_index=True)[1]
+        if len(where) < 2:  # nothing would be left to compare with
+            return np.arange(count), np.arange(count), found
+        rank = np.argsort(np.argsort(where))  # groups in the order of their first rows
+        first, group = first[np.sort(where)], rank[label][group]
+        seen = nearest_neighbours(rows[first], min(NEIGHBOURS, len(first) - 1), device=device, tile=tile)
+
+
+def _close(distance: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, neighbour and distance of all neighbours before the fifth."""
+    few = min(REFERENCE - 1, distance.shape[1])
+    return np.repeat(np.arange(len(index)), few), index[:, :few].ravel(), distance[:, :few].ravel()
+
+
+def _pair_distance(rows: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    step = max(1, (1 << 22) // rows.shape[1])
+    parts = [rows[a[s : s + step]].astype(np.float64) - rows[b[s : s + step]] for s in range(0, len(a), step)]
+    return np.concatenate([np.sqrt(np.einsum("ij,ij->i", p, p) / rows.shape[1]) for p in parts] or [np.empty(0)])

@@ -3,7 +3,8 @@ r"""Which samples are copies of training points: the ratio of the distances to t
     memorised:  d_1 < threshold d_2        fraction: their share, with the exact binomial interval
 
 Distances alone do not tell a copy from a sample of a dense region; their ratio does, and 1/3 is the threshold of the
-literature on image models. What real, unseen data score is the control: a fraction is evidence only above that.
+literature on image models. What real, unseen data score is the control: a fraction is evidence only above that. A training
+point that is there twice, exactly or nearly, would be its own second neighbour; of such the first alone is looked at.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from numerics.domain import DomainError
+from validation.data.duplicates import find_duplicates
 from validation.data.neighbours import nearest_neighbours
 
 __all__ = ["THRESHOLD", "Memorised", "memorised_fraction"]
@@ -28,6 +30,7 @@ class Memorised:
 
     fraction : share of samples with ratio below the threshold; low, high : its exact (Clopper-Pearson) 95 % interval
     ratio : (S,) d_1/d_2, 0 for an exact copy; index : (S,) row of the nearest training point; threshold : number
+    left_out : training points that are others again, exactly or nearly
     """
 
     fraction: float
@@ -36,6 +39,7 @@ class Memorised:
     ratio: np.ndarray
     index: np.ndarray
     threshold: float
+    left_out: int = 0
 
     @property
     def samples(self) -> int:
@@ -74,8 +78,8 @@ def memorised_fraction(
     ------
     DomainError : wrong shapes, non-finite numbers, threshold outside its domain
 
-    The failure that looks normal: a training set that holds a point twice. A sample near both has d_1 = d_2 and is not
-    counted, unless it is an exact copy; remove doubles first (`validation.data.duplicates`).
+    The failure that looks normal: more than four versions of one training point that differ by more than rounding are not
+    known as such (`find_duplicates`): a sample near them has d_1 = d_2 and is not counted.
 
     >>> found = memorised_fraction([[0.1, 0.0], [0.5, 0.0]], [[0.0, 0.0], [1.0, 0.0]])
     >>> found.fraction, found.index.tolist(), found.ratio.round(3).tolist()
@@ -83,12 +87,24 @@ def memorised_fraction(
     """
     if not (isinstance(threshold, (int, float, np.number)) and 0 < threshold <= 1):
         raise DomainError("threshold", threshold, "a number in (0, 1]")
-    near = nearest_neighbours(_rows("X", X, 2), 2, queries=_rows("samples", samples, 1), device=device, tile=tile)
+    X, samples = _rows("X", X, 2), _rows("samples", samples, 1)
+    kept = np.flatnonzero(find_duplicates(X, device=device, tile=tile).keep)
+    if len(kept) < 2:
+        raise DomainError("X", f"{len(X)} rows that are all one point", "at least 2 different training points")
+    near = nearest_neighbours(X[kept], 2, queries=samples, device=device, tile=tile)
     first, second = np.sqrt(near.squared_distance).T
     ratio = np.divide(first, second, out=np.zeros_like(first), where=first > 0)
     interval = stats.binomtest(int((ratio < threshold).sum()), len(ratio)).proportion_ci(0.95, method="exact")
     fraction = float((ratio < threshold).mean())
-    return Memorised(fraction, float(interval.low), float(interval.high), ratio, near.index[:, 0], float(threshold))
+    return Memorised(
+        fraction=fraction,
+        low=float(interval.low),
+        high=float(interval.high),
+        ratio=ratio,
+        index=kept[near.index[:, 0]],
+        threshold=float(threshold),
+        left_out=len(X) - len(kept),
+    )
 
 
 def _rows(name: str, values: Any, least: int) -> np.ndarray:

@@ -3,7 +3,8 @@
 A product of tiles gives all squared distances of a tile pair as |x|^2 + |y|^2 - 2 x.y, which cancels where points are
 close: its error is about 4 sqrt(N) 2^-24 (|x|^2 + |y|^2). So it only nominates a few candidates a row more than asked
 for; their distances are re-evaluated as sums of (x_i - y_i)^2 in float64. A row whose k-th distance is not below the
-last candidate's by that error is done again with float64 products. Nothing of size P x P is ever formed.
+last candidate's by that error is done again with float64 products, and where these cannot tell either (a far outlier
+beside close points) by differences throughout. Nothing of size P x P is ever formed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Neighbours:
     squared_distance : (Q, k) float64, ||x - y||^2 / N, in the data's squared units
     index : (Q, k) int64, rows of X
     variance : mean over coordinates of X's variance, the natural unit of squared_distance
-    refined : how many rows needed the float64 pass
+    refined : how many rows float32 products did not settle
     """
 
     squared_distance: np.ndarray
@@ -84,9 +85,11 @@ def nearest_neighbours(
 
     mean, variance = _moments(X, tile)
     if not (np.isfinite(variance) and np.isfinite(mean).all()):
-        raise DomainError("X", "an array with non-finite values", "finite real numbers")
+        raise DomainError("X", "an array with non-finite or huge values", "finite real numbers with a finite variance")
     if not same and not all(np.isfinite(Y[s]).all() for s in _slices(len(Y), tile)):
         raise DomainError("queries", "an array with non-finite values", "finite real numbers")
+    if not X.dtype == Y.dtype == np.float64:
+        mean = mean.astype(np.float32).astype(np.float64)  # X and Y move by the same vector, whatever their precisions
     frame = (mean, np.sqrt(variance) or 1.0)  # products of float32 neither overflow nor cancel a common offset
 
     few = min(k + SPARE, available)
@@ -98,8 +101,13 @@ def nearest_neighbours(
         if few < available:
             refined = rows[squared[:, k - 1] * (1 - SLACK) > coarse]
         if len(refined):
-            _, again = _candidates(X, Y, refined, few + same, frame, tile, torch_device, torch.float64)
+            fine, again = _candidates(X, Y, refined, few + same, frame, tile, torch_device, torch.float64)
             squared[refined], index[refined] = _exact(X, Y, refined, again, same)
+            kth = squared[refined, k - 1]
+            open_rows = refined[(kth > 0) & (kth * (1 - SLACK) > fine)]
+            if len(open_rows):
+                again = _by_differences(X, Y, open_rows, few + same, tile, torch_device)
+                squared[open_rows], index[open_rows] = _exact(X, Y, open_rows, again, same)
     return Neighbours(squared[:, :k].copy(), index[:, :k].copy(), float(variance), len(refined))
 
 
@@ -145,8 +153,26 @@ def _candidates(X, Y, rows, few, frame, tile, device, dtype):
     return bound, index.cpu().numpy()
 
 
+def _by_differences(X, Y, rows, few, tile, device) -> np.ndarray:
+    """(Q, few) nearest rows of X to `rows` of Y, from sums of squared float64 differences."""
+    index = np.empty((len(rows), few), dtype=np.int64)
+    for a in _slices(len(rows), min(tile, 256)):
+        left = torch.from_numpy(Y[rows[a]].astype(np.float64)).to(device)
+        best = torch.full((len(left), few), torch.inf, dtype=torch.float64, device=device)
+        found = torch.full((len(left), few), -1, dtype=torch.int64, device=device)
+        for b in _slices(len(X), tile):
+            right = torch.from_numpy(X[b].astype(np.float64)).to(device)
+            distance = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+            near, where = torch.topk(distance, min(few, distance.shape[1]), dim=1, largest=False)
+            both, places = torch.cat((best, near), dim=1), torch.cat((found, where + b.start), dim=1)
+            best, order = torch.topk(both, few, dim=1, largest=False)
+            found = torch.gather(places, 1, order)
+        index[a] = found.cpu().numpy()
+    return index
+
+
 def _framed(X, rows, frame, dtype, device) -> torch.Tensor:
-    """Rows of X, centred in their own precision, in units of the standard deviation."""
+    """Rows of X, centred in their own precision (one rounding of the difference), in units of the standard deviation."""
     mean, scale = frame
     part = np.subtract(X[rows], mean, dtype=np.float64 if X.dtype == np.float64 else np.float32)
     part /= part.dtype.type(scale)

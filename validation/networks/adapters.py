@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 
 from numerics.domain import DomainError, integer, positive
-from validation.networks.conventions import CONDITIONS, PREDICTIONS, SCALES, condition_of, score_from
+from validation.networks.conventions import CONDITIONS, PREDICTIONS, SCALES, condition_of, mean_of, score_from
 from validation.networks.preconditioning import Denoiser
-from validation.spectra import AutogradScore
+from validation.spectra import AutogradScore, Differentiation, modules_of
 
 __all__ = ["ModelScore", "NetworkScore"]
 
 
 class _Flat(AutogradScore):
-    """Points (B, N) in float64 outside, (B,) + shape in the module's own type inside; the Jacobian by forward mode."""
+    """Points (B, N) in float64 outside, (B,) + shape in the module's own type and on its device inside."""
 
-    def __init__(self, module: Any, shape: Sequence[int] | None, chunk: int):
+    def __init__(self, module: Any, shape: Sequence[int] | None, chunk: int, dtype: torch.dtype | None = None):
         if not callable(module):
             raise DomainError("model", module, "a torch module or a callable")
         self.shape = None if shape is None else tuple(integer("shape", n, minimum=1) for n in shape)
-        self.module = module
-        weight = next(iter(module.parameters()), None) if isinstance(module, torch.nn.Module) else None
-        self.dtype = torch.float64 if weight is None else weight.dtype
-        self.device = None if weight is None else weight.device
-        if isinstance(module, torch.nn.Module):
-            module.eval()
+        self.module, self._dtype = _cast(module, dtype), dtype
         super().__init__(self._flat, chunk)
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        return modules_of(self.module)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That in which the module is asked: its own, or the one that was given."""
+        known = _numbers(self.modules)
+        return self._dtype or (torch.float64 if known is None else known.dtype)
+
+    @property
+    def device(self) -> torch.device | None:
+        """That of the module, None for a callable that holds none."""
+        known = _numbers(self.modules)
+        return None if known is None else known.device
 
     def _flat(self, x: torch.Tensor, t: float) -> torch.Tensor:
         N = math.prod(self.shape) if self.shape else x.shape[-1]
@@ -41,6 +54,23 @@ class _Flat(AutogradScore):
 
     def _score(self, x: torch.Tensor, t: float) -> torch.Tensor:
         raise NotImplementedError
+
+
+def _numbers(modules: Sequence[torch.nn.Module]) -> torch.Tensor | None:
+    """The first floating-point parameter, or buffer, of some modules."""
+    tensors = chain.from_iterable(chain(m.parameters(), m.buffers()) for m in modules)
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+
+
+def _cast(module: Any, dtype: torch.dtype | None) -> Any:
+    """The module in another precision: a copy, so that the user's own stays as it is."""
+    known = _numbers(modules_of(module))
+    if dtype is None or known is None or known.dtype == dtype:
+        return module
+    if isinstance(module, torch.nn.Module):
+        return torch.nn.Module.to(copy.deepcopy(module), dtype)
+    allowed = f"{known.dtype}, that of the modules in this callable"
+    raise DomainError("dtype", str(dtype), allowed, f"Cast them first: `unet.to({dtype})`")
 
 
 class NetworkScore(_Flat):
@@ -61,6 +91,20 @@ class NetworkScore(_Flat):
         if not isinstance(denoiser, Denoiser):
             raise DomainError("denoiser", type(denoiser), "a Denoiser", "Wrap other modules in ModelScore")
         super().__init__(denoiser.member(member).to(dtype).requires_grad_(False), denoiser.shape, chunk)
+        self.differentiation = Differentiation(chunk=chunk, check=False)  # ours: nothing in it is hidden from torch
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """None of the user's: the network is a copy, in evaluation mode."""
+        return []
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.module.centre.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.module.centre.device
 
     def _score(self, x: torch.Tensor, t: float) -> torch.Tensor:
         return self.module.score(x, t)
@@ -71,13 +115,16 @@ class ModelScore(_Flat):
 
     Parameters
     ----------
-    model : torch module or callable (y (B,) + shape, level (B,)) -> (B,) + shape
+    model : torch module or callable (y (B,) + shape, level (B,)) -> (B,) + shape, a tuple that begins with it, or an object
+        that has it as `.sample`. Of twice as many channels (a learned variance) the first half is taken.
     predicts : "noise", "x0", "v" or "score", see `validation.networks.conventions`
     convention : how y relates to x: "ve" and "edm", y = x; "vp" and "ddpm", y = x/sqrt(1+t)
     condition : what the model is told of the noise: "t", "sigma", "c_noise" (log(sigma)/4), "ou" (tau), "alpha_bar",
         "log_snr", or a callable of t; default that of the convention: t, sigma, tau and alpha-bar
     shape : of one point where the model wants images, e.g. (1, 28, 28)
     centre, unit : the model was trained on (data - centre)/unit; x, t and the score are in the data's own units
+    dtype : y is given in; default that of the model's parameters, also of modules inside a callable. A module of another type
+        is copied and cast; the user's own stays as it is, in this as in everything else.
 
     The failure that looks normal: the wrong convention. The score is then smooth and finite, and wrong by a factor that
     moves with t; check a model on points of its own data with `validation.training.convergence`.
@@ -98,6 +145,7 @@ class ModelScore(_Flat):
         centre: float = 0.0,
         unit: float = 1.0,
         chunk: int = 64,
+        dtype: torch.dtype | None = None,
     ):
         if predicts not in PREDICTIONS:
             raise DomainError("predicts", predicts, ", ".join(map(repr, PREDICTIONS)))
@@ -106,7 +154,7 @@ class ModelScore(_Flat):
         condition = condition_of(convention) if condition is None else condition
         if not callable(condition) and condition not in CONDITIONS:
             raise DomainError("condition", condition, f"a callable of t, or one of {', '.join(CONDITIONS)}")
-        super().__init__(model, shape, chunk)
+        super().__init__(model, shape, chunk, dtype)
         self.predicts, self.scale = predicts, SCALES[convention]
         self.condition = condition if callable(condition) else CONDITIONS[condition]
         self.centre, self.unit = float(centre), float(positive("unit", unit))
@@ -114,7 +162,7 @@ class ModelScore(_Flat):
     def _score(self, x: torch.Tensor, t: float) -> torch.Tensor:
         x, t = (x - self.centre) / self.unit, t / self.unit**2
         scale = self.scale(t)
-        out = self._call(scale * x, self._level(x, t))
+        out = mean_of(self.module(scale * x, self._level(x, t)), x.shape)
         if not isinstance(out, torch.Tensor) or out.shape != x.shape:
             raise DomainError("model", getattr(out, "shape", type(out)), f"one whose result has shape {tuple(x.shape)}")
         return score_from(self.predicts, out, x, t, scale) / self.unit
@@ -122,6 +170,3 @@ class ModelScore(_Flat):
     def _level(self, x: torch.Tensor, t: float) -> torch.Tensor:
         """(B,) what the model is told of the noise."""
         return torch.full((len(x),), float(self.condition(t)), dtype=x.dtype, device=x.device)
-
-    def _call(self, y: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        return self.module(y, level)

@@ -8,8 +8,9 @@ Input: y = a x with a = 1 (VE, EDM) or a = 1/sqrt(1+t) (VP, Ornstein-Uhlenbeck, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -47,6 +48,22 @@ def condition_of(convention: str) -> str:
     'ou'
     """
     return _BY_CONVENTION[convention]
+
+
+def mean_of(output: Any, shape: Sequence[int]) -> Any:
+    """What a model answered, as the one tensor that is meant, for points of shape (B, C, ...).
+
+    The first of a tuple, or the `.sample` of an object, as diffusers has it; of 2C channels the first C: models that learn the
+    variance of a step give it in the rest.
+
+    >>> mean_of((torch.zeros(5, 6, 8, 8), None), (5, 3, 8, 8)).shape
+    torch.Size([5, 3, 8, 8])
+    """
+    if not isinstance(output, torch.Tensor):
+        output = output[0] if isinstance(output, (tuple, list)) and output else getattr(output, "sample", output)
+    if isinstance(output, torch.Tensor) and output.shape == (*shape[:1], 2 * shape[1], *shape[2:]):
+        return output[:, : shape[1]]
+    return output
 
 
 def score_from(predicts: str, output: torch.Tensor, x: torch.Tensor, t: float, scale: float = 1.0) -> torch.Tensor:

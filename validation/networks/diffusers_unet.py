@@ -15,11 +15,13 @@ import torch
 from numerics.domain import DomainError, finite
 from theory.noise import t_from_alpha_bar
 from validation.networks.adapters import ModelScore
+from validation.spectra import modules_of
 
 __all__ = ["DiffusersScore", "is_pipeline", "pipeline_mark"]
 
 _PREDICTION = {"epsilon": "noise", "sample": "x0", "v_prediction": "v"}
 _INDEX = "model_index.json"
+_CONDITIONS = ("class_embed_type", "num_class_embeds", "cross_attention_dim", "addition_embed_type")
 _TIMESTEP = ("auto", "fractional", "nearest")
 
 
@@ -28,14 +30,14 @@ class DiffusersScore(ModelScore):
 
     Parameters
     ----------
-    unet : callable (sample, timestep) -> object with `.sample`, a tuple or a tensor; e.g. `UNet2DModel`. Of twice as many
-        channels (a learned variance) the first half is taken, as its scheduler does.
+    unet : callable (sample, timestep) -> object with `.sample`, a tuple or a tensor; e.g. `UNet2DModel`, or a lambda that
+        gives one its condition. Of twice as many channels (a learned variance) the first half is taken.
     scheduler : has `alphas_cumprod`, (T,) decreasing, and `config.prediction_type`: epsilon, sample or v_prediction (DDPM,
         DDIM, PNDM, Euler, DPM-Solver, UniPC, ...). Which of them does not matter: steps are not taken with it.
-    shape : of one image, (C, H, W); default from `unet.config.in_channels` and `sample_size`
+    shape : of one image, (C, H, W); default from `config.in_channels` and `sample_size` of the UNet, also of one in a lambda
     timestep : "fractional" (interpolated in log t: what sinusoidal embeddings take), "nearest" (a trained integer, whose t
         differs by up to half a step) or "auto": nearest for a learned embedding of integers, else fractional
-    dtype : the UNet is evaluated in; default its own. float64 for Jacobians at small t. The UNet itself is cast.
+    dtype : the UNet is evaluated in, a copy if it is not its own. float64 for Jacobians at small t.
     centre, unit, chunk : of `ModelScore`; diffusers' image models are usually trained on pixels 2 x - 1, that is centre=0.5,
         unit=0.5 for pixels in [0, 1], and nothing for pixels in [-1, 1]
 
@@ -56,24 +58,17 @@ class DiffusersScore(ModelScore):
         *,
         shape: Sequence[int] | None = None,
         timestep: str = "auto",
-        dtype: torch.dtype | None = None,
         **options: Any,
     ):
         self.log_t = np.log(t_from_alpha_bar(_alpha_bars(scheduler)))
-        predicts, config = _get(scheduler.config, "prediction_type"), getattr(unet, "config", None)
+        predicts, config = _get(scheduler.config, "prediction_type"), _config_of(unet)
         if timestep not in _TIMESTEP:
             raise DomainError("timestep", timestep, ", ".join(_TIMESTEP))
         learned = _get(config, "time_embedding_type") == "learned"
         if learned and timestep == "fractional":
             raise DomainError("timestep", timestep, '"nearest" for a unet that has learned an embedding of integers')
-        for name in ("class_embed_type", "num_class_embeds", "cross_attention_dim"):
-            if _get(config, name) is not None:
-                raise DomainError(
-                    f"unet.config.{name}",
-                    _get(config, name),
-                    "None: an unconditional UNet",
-                    "Wrap it with the condition that is meant: lambda y, step: unet(y, step, class_labels=...)",
-                )
+        if isinstance(unet, torch.nn.Module):
+            _refuse_conditions(config)
         if shape is None:
             size, channels = _get(config, "sample_size"), _get(config, "in_channels")
             if size is None or channels is None:
@@ -81,8 +76,6 @@ class DiffusersScore(ModelScore):
                     "shape", None, "(C, H, W) for a unet whose config does not tell sample_size and in_channels"
                 )
             shape = (channels, *((size, size) if isinstance(size, int) else size))
-        if dtype is not None and isinstance(unet, torch.nn.Module):
-            torch.nn.Module.to(unet, dtype)
         self.round = learned or timestep == "nearest"
         super().__init__(
             unet, predicts=_PREDICTION[predicts], convention="ddpm", condition=self.timestep, shape=shape, **options
@@ -122,6 +115,8 @@ class DiffusersScore(ModelScore):
             raise DomainError(
                 "path", str(path), "a pipeline of unet and scheduler", f"(it has {sorted(pipeline.components)})"
             )
+        if options.get("dtype") is not None:  # this one is ours: no copy is needed
+            torch.nn.Module.to(pipeline.unet, options["dtype"])
         return cls(pipeline.unet, pipeline.scheduler, **options)
 
     @property
@@ -146,12 +141,6 @@ class DiffusersScore(ModelScore):
         dtype = torch.long if self.round else torch.promote_types(x.dtype, torch.float32)
         return torch.full((len(x),), self.timestep(t), dtype=torch.float64, device=x.device).to(dtype)
 
-    def _call(self, y: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        out = self.module(y, level)
-        if not isinstance(out, torch.Tensor):
-            out = out[0] if isinstance(out, tuple) else out.sample
-        return out[:, : y.shape[1]] if out.shape[1:2] == (2 * y.shape[1],) else out
-
 
 def is_pipeline(path: str | os.PathLike) -> bool:
     """Whether this is a folder in which diffusers saved a pipeline."""
@@ -165,6 +154,36 @@ def pipeline_mark(path: str | os.PathLike) -> str:
         with open(file, "rb") as stream:
             digest.update(f"{file.relative_to(path)} {hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())
     return digest.hexdigest()[:16]
+
+
+def _config_of(unet: Any) -> Any:
+    """The configuration of a UNet, or of the first module in a callable that has one."""
+    return next((m.config for m in (unet, *modules_of(unet)) if hasattr(m, "config")), None)
+
+
+def _refuse_conditions(config: Any) -> None:
+    """An error for a UNet that wants labels or text, with a callable that gives it some."""
+    wanted = [n for n in _CONDITIONS if _get(config, n) is not None]
+    if not wanted:
+        return
+    value, allowed = _get(config, wanted[0]), "None: an unconditional UNet"
+    if "addition_embed_type" in wanted:
+        remedy = "Wrap it in a callable of (y, step) that gives it all its conditions, added_cond_kwargs among them"
+        raise DomainError(f"unet.config.{wanted[0]}", value, allowed, remedy)
+    arguments, kind = [], _get(config, "class_embed_type")
+    if (width := _get(config, "cross_attention_dim")) is not None:
+        width = width if isinstance(width, int) else width[0]
+        arguments.append(f"encoder_hidden_states=torch.zeros(len(y), 1, {width}, dtype=y.dtype, device=y.device)")
+    if kind in ("identity", "projection", "simple_projection"):
+        width = 4 * _get(config, "block_out_channels")[0]
+        width = width if kind == "identity" else _get(config, "projection_class_embeddings_input_dim")
+        arguments.append(f"class_labels=torch.zeros(len(y), {width}, dtype=y.dtype, device=y.device)")
+    elif set(wanted) & {"class_embed_type", "num_class_embeds"}:
+        arguments.append("class_labels=torch.zeros(len(y), dtype=torch.long, device=y.device)")
+    remedy = (
+        f"Wrap it with the condition that is meant, here 0: `lambda y, step: unet(y, step, {', '.join(arguments)})`"
+    )
+    raise DomainError(f"unet.config.{wanted[0]}", value, allowed, remedy)
 
 
 def _alpha_bars(scheduler: Any) -> np.ndarray:

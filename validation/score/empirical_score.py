@@ -23,6 +23,8 @@ from validation.score.weights import WeightSums, nearest_pattern, weight_sums
 
 __all__ = ["EmpiricalScore", "Nearest"]
 
+LARGEST_NOISE = 1e6
+
 for _dtype in DTYPES.values():  # a first call of MKL's vector functions from two threads at once can be wrong by 6e-10
     torch.exp(torch.zeros(1, dtype=_dtype)), torch.log(torch.ones(1, dtype=_dtype))
 
@@ -51,12 +53,19 @@ class EmpiricalScore:
 
     All methods take x of shape (B, N), or (N,) for one point whose axis is then dropped from the result, and t > 0 a number
     or (B,). They return what they were given: numpy for numpy, torch (same device) for torch, in the query's own floating
-    dtype (float64 for integers); the profiles return float64 always. `statistics` tells of the last call: the method of each
-    block of queries, pairs settled in float64, share of pairs visited, bound on the weight that pruning left out of Z.
+    dtype (float64 for integers and for numpy's float16); the profiles return float64 always. `statistics` tells of the last
+    call: the method of each block of queries, pairs settled in float64, share of pairs visited, bound on the weight that
+    pruning left out of Z.
+
+    Domain: X and x of size at most 1e15, wherever their mean lies, and t in [1e-30, 1e30]. X and x are taken as the exact
+    numbers they are stored as. Weights depend on gaps between the |x - xi|^2/2t; these come from double-double numbers where
+    float64 does not resolve them, and are exact (to the precision of `dtype`) while |x - xi|^2/2t of the nearest pattern is
+    at most 1e18, and beyond where one pattern is clearly the nearest or the nearest are copies of one row.
 
     Raises
     ------
-    DomainError : wrong shapes, non-finite entries, t outside [1e-30, 1e30], unknown dtype or device
+    DomainError : wrong shapes, non-finite or huge entries, t outside its range, unknown dtype or device; a query whose nearest
+        patterns cannot be ranked, beyond 1e18; a result that the query's dtype cannot hold (float16: above 65504)
 
     The failure that looks normal: float32 queries. At t = 1e-6 a point of size 1 stored in float32 has itself an error of
     6e-5 sqrt(t); pass float64 queries there. Source: [AALMV25]; [ours: tiles and two-stage refinement].
@@ -116,7 +125,7 @@ class EmpiricalScore:
         Rounded to the query's dtype: at small t take `score` rather than (denoise - x)/t, which cancels.
         """
         q, sums = self._sums(x, t)
-        return q.back(q.x + sums.displacement)
+        return q.back(sums.mean)
 
     def score(self, x: Any, t: Any) -> Any:
         """`sum_mu w_mu (xi_mu - x)/t`, (B, N), in units of 1/length: the gradient of `log_partition` in x.
@@ -136,19 +145,15 @@ class EmpiricalScore:
         """The weights w_mu themselves, (B, P), exactly 0 where negligible (with shards: this process's columns)."""
         q = check_queries(x, self.N, self.device)
         out = torch.zeros(len(q.x), self._data.P, dtype=torch.float64, device=self.device)
-        for row, position, weight in self._covariance(q, t).supports():
+        for row, position, weight in self._covariance(q, t).supports(moment=0):
             out[row, self._data.original(position)] = weight
         return q.back(out)
 
     def log_weight(self, x: Any, t: Any, index: Any) -> Any:
         """log w of one pattern a query, (B,): `index` an integer or (B,) integers, rows of the whole training set."""
         q, sums = self._sums(x, t)
-        rows = check_rows(index, len(q.x), self.P, self.device, "index", required=True) - self._shards.offset
-        here = (rows >= 0) & (rows < self._data.P)
-        position = self._data.positions(rows.clamp(0, self._data.P - 1))
-        energy, _ = self._data.pairs(q.x, torch.arange(len(q.x), device=self.device), position)
-        energy = self._shards.sum(torch.where(here, energy, 0.0))
-        return q.back(-energy / self._t(t, q) - sums.log_z)
+        rows = check_rows(index, len(q.x), self.P, self.device, "index", required=True)
+        return q.back(sums.log_weight_of(self._data, self._shards, q.x, rows))
 
     def nearest(self, x: Any, exclude: Any = None) -> Nearest:
         """The nearest training point: `index` (B,) int64 row of the whole set, `squared_distance` (B,) `|x - xi|^2`.
@@ -227,13 +232,17 @@ class EmpiricalScore:
             raise DomainError(
                 "noise", f"an array of shape {tuple(w.x.shape)}", f"the shape of base, {tuple(q.x.shape)}"
             )
+        if bool((w.x.abs() > LARGEST_NOISE).any()):
+            raise DomainError(
+                "noise", float(w.x.abs().max()), f"standard normal draws, of size at most {LARGEST_NOISE:g}"
+            )
         t = check_levels(t_grid, self.device, name="t_grid")
         rows = check_rows(own, len(q.x), self.P, self.device, "own")
         profile = noise_profile(self._data, self._shards, q.x, w.x, t, rows, keep_own=True)
         half = w.x.square().sum(1)[:, None] / 2
         out = {"log_partition": profile.log_z - half, "participation": profile.participation}
         if profile.own is not None:
-            out["own_log_weight"] = profile.own - profile.log_z
+            out["own_log_weight"] = profile.own
         return {name: q.back(value.T, dtype=torch.float64, axis=1) for name, value in out.items()}
 
     def clean_profile(self, x: Any, t_grid: Any, exclude: Any = None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 from validation.score.kernels import COMPILED, profile_rows
 from validation.score.sharded import Shards
 from validation.score.tiles import TrainingSet, rounding
+from validation.score.weights import weight_sums
 from validation.score.workers import block_size, in_threads
 
 __all__ = ["Profile", "noise_profile"]
@@ -25,13 +26,15 @@ __all__ = ["Profile", "noise_profile"]
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-11}  # error of a weight that is left unrefined
 NEGLECT = {torch.float32: 1e-8, torch.float64: 1e-14}  # weight left out, relative to the sum
 TYPICAL = 8.0  # rounding errors are this much below their bound, or further
+UNRANKED = {torch.float32: 1e-4, torch.float64: 1e-6}  # error of an exponent from which a level is done alone
+RANGE = 1e37  # exponents above do not fit float32 products
 PILOT_SHARE = 0.02  # share of (query, pattern, level) set aside above which float64 products are cheaper
 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """(B, K) float64 sums over patterns at K noise levels: `log_z`, `participation`, and `own` (or None) the exponent of the
-    own pattern, all without the common `-|noise|^2/2`."""
+    """(B, K) float64 sums over patterns at K noise levels: `log_z` (without the common `-|noise|^2/2`), `participation`, and
+    `own` (or None) the log weight of the own pattern."""
 
     log_z: torch.Tensor
     participation: torch.Tensor
@@ -49,8 +52,8 @@ def noise_profile(
 ) -> Profile:
     """Sums at all noise levels `t` (K,) for queries (B, N), all float64 on the device of `data`.
 
-    own : (B,) row numbers in the whole training set, or None; with `keep_own` their exponent is summed (exactly), without
-    it they are left out.
+    own : (B,) row numbers in the whole training set, or None; with `keep_own` their weight is summed (exactly) and handed
+    back, without it they are left out.
     """
     columns = len(t)
     sums = [torch.zeros(len(base), columns, dtype=torch.float64, device=base.device) for _ in range(3)]
@@ -78,7 +81,27 @@ def noise_profile(
     scale = torch.exp(sums[0] - top)
     total = shards.sum(sums[1] * scale)
     squares = shards.sum(sums[2] * scale.square())
-    return Profile(top + total.log(), total.square() / squares, own_exponent)
+    log_z = top + total.log()
+    own_weight = None if own_exponent is None else own_exponent - log_z
+    profile = Profile(log_z, total.square() / squares, own_weight)
+    _rank_again(profile, data, shards, base, noise, t, own)
+    return profile
+
+
+def _rank_again(profile: Profile, data: TrainingSet, shards: Shards, base, noise, t, own) -> None:
+    """Levels whose exponents are so large that float64 cannot rank them, done one by one at x = base + sqrt(t) noise."""
+    error = rounding(torch.float64, data.N)[1] / TYPICAL * -profile.log_z
+    hard = error > UNRANKED[data.dtype]
+    for k in torch.nonzero(hard.any(0)).view(-1).tolist():
+        rows = torch.nonzero(hard[:, k]).view(-1)
+        x, half = base[rows], 0.0
+        if noise is not None:
+            x, half = x + t[k].sqrt() * noise[rows], noise[rows].square().sum(1) / 2
+        exclude = own[rows] if own is not None and profile.own is None else None
+        sums = weight_sums(data, shards, x, t[k].expand(len(rows)).contiguous(), exclude=exclude)
+        profile.log_z[rows, k], profile.participation[rows, k] = sums.log_z + half, sums.participation
+        if profile.own is not None:
+            profile.own[rows, k] = sums.log_weight_of(data, shards, x, own[rows])
 
 
 def _exponents(energy: torch.Tensor, cross: torch.Tensor | None, t: torch.Tensor) -> torch.Tensor:
@@ -110,7 +133,10 @@ class _Block:
 
     def run(self, position: torch.Tensor | None) -> None:
         kept = [s.clone() for s in self.sums]
-        tiles = list(self.data.tiles(self._start(self.data.dtype)))
+        far = float(torch.linalg.vector_norm(self.base - self.data.centre, dim=1).max()) + self.data.radius
+        largest = far**2 / float(self.t.min()) * self.data.N
+        dtype = self.data.dtype if largest < RANGE else torch.float64
+        tiles = list(self.data.tiles(self._start(dtype)))
         set_aside = self._tile(*tiles[0], position)
         if self.dtype != torch.float64 and set_aside > PILOT_SHARE * len(self.base) * tiles[0][1] * len(self.t):
             self.sums = kept

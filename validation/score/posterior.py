@@ -42,7 +42,7 @@ class PosteriorCovariance:
     ):
         self.data, self.shards, self.x, self.t = data, shards, x, t
         self.sums: WeightSums = weight_sums(data, shards, x, t, clusters, sharper=True)
-        self.mean = x + self.sums.displacement
+        self.mean = self.sums.mean
         self.place: list[tuple[int, int]] = [(0, 0)] * len(x)
         for block, (rows, _) in enumerate(self.sums.supports):
             for local, row in enumerate(rows.tolist()):
@@ -101,8 +101,11 @@ class PosteriorCovariance:
         ).tolist()
         return support.position[first:last], support.log_weight[first:last].exp()
 
-    def supports(self, queries: Sequence[int] | None = None) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """(index in `queries`, positions, weights) of every query's support."""
+    def supports(
+        self, queries: Sequence[int] | None = None, moment: int = 2
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """(index in `queries`, positions, weights) of every query's support: least patterns whose omission does not show in
+        the covariance against t (moment 2), or in the weights (moment 0)."""
         spread, queries = [], range(len(self.x)) if queries is None else queries
         for index, row in enumerate(queries):
             held = self._held(row)
@@ -112,11 +115,11 @@ class PosteriorCovariance:
                 yield index, *held
         at_once = max(1, EXPONENTS // self.data.P)
         for start in range(0, len(spread), at_once):
-            yield from self._select(spread[start : start + at_once])
+            yield from self._select(spread[start : start + at_once], moment)
 
-    def _select(self, spread: list[tuple[int, int]]) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    def _select(self, spread: list[tuple[int, int]], moment: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """Supports that the sums did not settle: least patterns whose omission moves no eigenvalue of C by more than
-        HIDDEN t, chosen by products, weighed by differences."""
+        HIDDEN t (moment 2), or no more than HIDDEN of the weight (moment 0), chosen by products, weighed by differences."""
         rows = torch.tensor([row for _, row in spread], device=self.x.device)
         data, x, t = self.data, self.x[rows], self.t[rows]
         sweep = Sweep(data, x, t)
@@ -126,16 +129,18 @@ class PosteriorCovariance:
             torch.mm(left, data.tile(start, stop).T, out=energy[:, start:stop])
             energy[:, start:stop].neg_().add_(data.norms(start, stop, data.dtype)).add_(half.to(data.dtype)[:, None])
         # |xi - m|^2 <= 2 |xi - x|^2 + 2 |x - m|^2, and the rounding of the energy is on the safe side
-        shift = self.sums.displacement[rows].square().sum(1)
+        sums, shift = self.sums, self.sums.displacement[rows].square().sum(1)
         error = sweep.error(data.dtype)
         for k, (index, row) in enumerate(spread):
             level = (energy[k].double() - error[k]).clamp_(min=0)
-            share = torch.exp(-level / t[k] - self.sums.log_z[row]).mul_((4 * level + 2 * shift[k]) / t[k])
+            one = torch.full((1,), row, device=x.device)
+            share = torch.exp(sums.log_weight(level, one))
+            if moment == 2:
+                share.mul_((4 * level + 2 * shift[k]) / t[k])
             ascending, by_share = torch.sort(share)
             hidden = HIDDEN[data.dtype] * data.P / self.shards.total
             position = by_share[torch.searchsorted(ascending.cumsum(0), hidden) :].sort().values
-            settled, _ = data.pairs(self.x, torch.full_like(position, row), position)
-            yield index, position, torch.exp(-settled / t[k] - self.sums.log_z[row])
+            yield index, position, sums.exact_log_weight(data, self.x, one.expand(len(position)), position).exp()
 
     def _matrix(
         self, row: int, position: torch.Tensor, weight: torch.Tensor, basis: torch.Tensor | None

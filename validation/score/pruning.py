@@ -150,6 +150,7 @@ class Clusters:
 
     def _collect(self, sweep: Sweep, bound, near, window, rows: slice):
         """The same in plain torch: exact energies in the nearest cluster, then every member of what that leaves."""
+        window = window + 2 * sweep.error(torch.float64)  # which covers the rounding of an energy
         x, bound, near, window = sweep.x[rows], bound[rows], near[rows], window[rows]
         row, position = self._members(torch.arange(len(x), device=x.device), near)
         energy, _ = self.data.pairs(x, row, position)
@@ -162,9 +163,10 @@ class Clusters:
         keep = energy <= torch.full_like(window, math.inf).scatter_reduce(0, row, energy, "amin")[row] + window[row]
         return (row[keep], position[keep]), seen
 
-    def left_out(self, bound: torch.Tensor, t: torch.Tensor, log_z: torch.Tensor) -> float:
-        """Largest share, over queries, that the clusters left out can have of Z: sum_k n_k exp(-bound_k/t) / Z."""
-        exponent = self.sizes.log() - bound / t[:, None] - log_z[:, None]
+    def left_out(self, bound: torch.Tensor, t: torch.Tensor, energy: torch.Tensor, log_s: torch.Tensor) -> float:
+        """Largest share, over queries, that the clusters left out can have of Z = exp(log_s - energy/t):
+        sum_k n_k exp(-bound_k/t) / Z."""
+        exponent = self.sizes.log() - (bound - energy[:, None]) / t[:, None] - log_s[:, None]
         return float(torch.logsumexp(exponent, dim=1).exp().max())
 
     def _members(self, row: torch.Tensor, cluster: torch.Tensor) -> Candidates:

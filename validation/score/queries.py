@@ -28,7 +28,12 @@ class Queries:
     def back(self, value: torch.Tensor, *, dtype: torch.dtype | None = None, axis: int = 0) -> Any:
         """`value` (queries along `axis`) as the caller's kind; the query axis dropped for a single point."""
         value = value.select(axis, 0) if self.single else value
-        value = value if value.dtype == torch.int64 else value.to(dtype or self.dtype)
+        if value.dtype != torch.int64:
+            value = value.to(dtype or self.dtype)
+            if not bool(torch.isfinite(value).all()):
+                name = str(value.dtype).removeprefix("torch.")
+                allowed = f"in a dtype that holds the result: {name} ends at {torch.finfo(value.dtype).max:.4g}"
+                raise DomainError("x", f"an array of dtype {name}", allowed, "Pass float64 queries")
         if self.like is not None:
             return value.to(self.like.device)
         value = value.cpu().numpy()

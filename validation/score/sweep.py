@@ -28,6 +28,7 @@ PILOT_ROWS, PILOT_COLUMNS = 16, 1024  # size of that sample
 # pieces of a quarter as many columns, for a pilot that has seen all patterns in tiles so wide
 PILOT_TILES, PILOT_WIDTH = 8, 8192
 DEVICE_SET = 1 << 24  # the entries of a block's products by one tile on a device, where a tile costs sixty launches
+FAR = 4.0  # radii of the training set
 SMALL = 1 << 24  # multiplications that one thread has done before another has started
 WORKING_SET = 1 << 19  # entries of a block's products by one tile; twice that for the tile itself
 FLOAT64_SET = 3 << 16  # the same in float64: more would leave a core's own cache between one product and the next
@@ -57,6 +58,10 @@ class Sweep:
         self.data, self.x, self.t, self.exclude = data, x, t, exclude
         self.centred = x - data.centre
         self.norm = torch.linalg.vector_norm(self.centred, dim=1)
+        # displacements are measured from the query, or from the centre where the query is so far that x + (xi - x) cancels
+        far = (self.norm > FAR * data.radius)[:, None]
+        self.origin = torch.where(far, data.centre, x)
+        self.shift = torch.where(far, 0.0, self.centred)  # origin - centre
         self.compiled = COMPILED and data.device.type == "cpu"
 
     def error(self, dtype: torch.dtype) -> torch.Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from numerics.domain import DomainError
+from validation.score.double_double import half_squared_distance
 from validation.score.kernels import COMPILED, pair_displacements, pair_energies
 from validation.score.workers import in_threads, thread_count
 
@@ -64,7 +65,7 @@ class TrainingSet:
         on_cpu = device.type == "cpu" and COMPILED and str(self.source.dtype).removeprefix("torch.") in DTYPES
         self._rows = np.asarray(self.source) if on_cpu else None
         step = max(1, self.P // CENTRE_ROWS)
-        self.centre = self._float64(slice(0, self.P, step)).mean(0).float().double()
+        self.centre = self._float64(slice(0, self.P, step)).mean(0)
         self._copies: dict[torch.dtype, torch.Tensor] = {}
         self._lock = threading.Lock()
         self.half_norms = torch.empty(self.P, dtype=torch.float64, device=device)
@@ -80,7 +81,8 @@ class TrainingSet:
             rounded_norms[here] = exact.float().double().square_().sum(1) / 2
             if copy is not None:
                 copy[here] = exact
-        if not bool((self.half_norms <= self.N * LARGEST**2).all()):  # also false for NaN
+        within = (self.half_norms <= self.N * LARGEST**2).all() & (self.centre.abs() <= LARGEST).all()
+        if not bool(within):  # also false for NaN
             allowed = f"real numbers of size at most {LARGEST:g}"
             raise DomainError("X", "an array with NaN, infinite or huge entries", allowed, "Rescale the data")
         if copy is not None:
@@ -154,10 +156,23 @@ class TrainingSet:
                 cross[s : s + step] = (d * other[r]).sum(1)
         return energy, cross
 
+    def precise(self, x: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`|x_r - xi_p|^2/2` as double-double numbers (hi, lo), (n,) each; x (B, N) float64, row and position (n,)."""
+        step = max(1, ROWS_AT_ONCE // (8 * self.N))
+        parts = [
+            half_squared_distance(x[row[s : s + step]], self._float64(position[s : s + step]))
+            for s in range(0, len(row), step)
+        ] or [(x.new_empty(0), x.new_empty(0))]
+        hi, lo = zip(*parts, strict=True)
+        return torch.cat(hi), torch.cat(lo)
+
     def displacements(
         self, x: torch.Tensor, row: torch.Tensor, position: torch.Tensor, weight: torch.Tensor
     ) -> torch.Tensor:
-        """(B, N) float64 sums of `weight (xi_p - x_r)` over the pairs of each row; row (n,) sorted, weight (n,) float64."""
+        """(B, N) float64 sums of `weight (xi_p - x_r)` over the pairs of each row, from any points x (B, N).
+
+        row : (n,) sorted; weight : (n,) float64
+        """
         total = torch.zeros_like(x)
         if self._rows is not None:
             place = self.original(position).numpy()

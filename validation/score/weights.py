@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 
 import torch
 
+from validation.score.double_double import gap, lexicographic_min, relative_error
 from validation.score.pruning import Clusters
+from validation.score.settle import RESOLVED, check_ranked, is_hard, settle
 from validation.score.sharded import Shards
 from validation.score.sweep import Candidates, Sweep
-from validation.score.tiles import TrainingSet
+from validation.score.tiles import TrainingSet, rounding
 from validation.score.workers import alone, block_size, in_threads
 
 __all__ = ["Support", "WeightSums", "nearest_pattern", "weight_sums"]
@@ -45,24 +47,65 @@ class Support:
 
 @dataclass(frozen=True, eq=False)
 class WeightSums:
-    """log_z (B,), displacement D (B, N), participation (B,); `supports` [(rows of the batch, Support or None)] a block."""
+    """Sums of a batch, and what log weights are relative to.
 
-    log_z: torch.Tensor
+    energy, low : (B,), a reference |x - xi|^2/2 near the smallest, double-double; log_s : (B,) of the sum relative to it
+    displacement, mean : (B, N), posterior mean less x, and the mean itself, each without cancellation
+    participation : (B,); supports : [(rows of the batch, Support or None)] a block
+    """
+
+    energy: torch.Tensor
+    low: torch.Tensor
+    log_s: torch.Tensor
+    t: torch.Tensor
     displacement: torch.Tensor
+    mean: torch.Tensor
     participation: torch.Tensor
     supports: list
     statistics: dict = field(default_factory=dict)
 
+    @property
+    def log_z(self) -> torch.Tensor:
+        """log sum_mu exp(-E_mu/t), (B,)."""
+        return self.log_s - (self.energy + self.low) / self.t
+
+    def log_weight(self, energy: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """log w of energies |x - xi|^2/2 (n,) of the queries `rows` (n,), relative to the reference: the rounding of the
+        energy shows where `is_hard` says so."""
+        return -((energy - self.energy[rows]) - self.low[rows]) / self.t[rows] - self.log_s[rows]
+
+    def log_weight_of(self, data: TrainingSet, shards: Shards, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """log w (B,) of one pattern a query, `rows` (B,) of the whole training set."""
+        position, queries = _positions(data, shards, rows), torch.arange(len(x), device=x.device)
+        found = self.exact_log_weight(data, x, queries, position.clamp(min=0))
+        return shards.sum(torch.where(position >= 0, found, 0.0))
+
+    def exact_log_weight(
+        self, data: TrainingSet, x: torch.Tensor, rows: torch.Tensor, position: torch.Tensor
+    ) -> torch.Tensor:
+        """log w (n,) of pairs (query, position in the tile order), from differences, in double-double where it shows."""
+        energy, _ = data.pairs(x, rows, position)
+        found = self.log_weight(energy, rows)
+        hard = torch.nonzero(is_hard(data, self.energy, self.t)[rows]).view(-1)
+        if len(hard):
+            some = rows[hard]
+            above = gap(data.precise(x, some, position[hard]), (self.energy[some], self.low[some]))
+            found[hard] = -above / self.t[some] - self.log_s[some]
+        return found
+
 
 @dataclass(eq=False)
 class _Part:
-    """Sums of one block: log of the largest term, sum, squares, displacement, all relative to it; settled pairs if all."""
+    """Sums of one block relative to the energy (energy, low); displacements from the origin; settled pairs if all."""
 
-    top: torch.Tensor
+    energy: torch.Tensor
+    low: torch.Tensor
     S: torch.Tensor
     Q: torch.Tensor
     D: torch.Tensor
     pairs: tuple | None
+    ranked: torch.Tensor
+    origin: torch.Tensor
     method: str
     settled: int
 
@@ -74,19 +117,23 @@ def weight_sums(
     t: torch.Tensor,
     clusters: Clusters | None = None,
     sharper: bool = False,
+    exclude: torch.Tensor | None = None,
 ) -> WeightSums:
     """Sums for queries x (B, N) at t (B,), both float64 on the device of `data`.
 
+    exclude : (B,) rows of the whole set that do not count, or None
     sharper : neglect also what would only show in second moments: weights below 1/(1 + |xi|^2/t) of the usual
     """
     with alone(data.device):
-        return _weight_sums(data, shards, x, t, clusters, sharper)
+        exclude = None if exclude is None else _positions(data, shards, exclude)
+        return _weight_sums(data, shards, x, t, clusters, sharper, exclude)
 
 
-def _weight_sums(data: TrainingSet, shards: Shards, x, t, clusters: Clusters | None, sharper: bool) -> WeightSums:
+def _weight_sums(data: TrainingSet, shards: Shards, x, t, clusters, sharper: bool, exclude) -> WeightSums:
     order = torch.argsort(t)
     B, N = x.shape
-    log_z, participation, D = x.new_empty(B), x.new_empty(B), x.new_empty(B, N)
+    energy, low, log_s, participation = (x.new_empty(B) for _ in range(4))
+    D, mean, ranked = x.new_empty(B, N), x.new_empty(B, N), torch.ones_like(t, dtype=torch.bool)
     supports, statistics = [], {"settled": 0, "method": [], "visited": 0.0, "left_out": 0.0}
 
     def one(rows: torch.Tensor) -> tuple[_Part, float, float]:
@@ -94,26 +141,48 @@ def _weight_sums(data: TrainingSet, shards: Shards, x, t, clusters: Clusters | N
         if sharper:
             far = (torch.linalg.vector_norm(x[rows] - data.centre, dim=1).max() + data.radius) ** 2
             cut += float(torch.log1p(far / t[rows].min()))
-        return _block(data, x[rows], t[rows], cut, clusters)
+        sweep = Sweep(data, x[rows], t[rows], None if exclude is None else exclude[rows])
+        return _block(sweep, cut, clusters)
 
     blocks = order.split(block_size(B, x.device))
     for rows, (part, visited, left_out) in zip(blocks, in_threads(one, blocks, x.device), strict=True):
-        top = shards.max(part.top)
-        scale = torch.where(part.S > 0, torch.exp(part.top - top), 0.0)
+        hi = shards.min(part.energy)
+        lo = shards.min(torch.where(part.energy == hi, part.low, math.inf))
+        above = gap((torch.where(part.S > 0, part.energy, hi), part.low), (hi, lo)) / t[rows]
+        scale = torch.where(part.S > 0, torch.exp(-above), 0.0)
         S, Q = shards.sum(part.S * scale), shards.sum(part.Q * scale.square())
-        log_z[rows] = top + S.log()
+        energy[rows], low[rows], log_s[rows] = hi, lo, S.log()
         participation[rows] = S.square() / Q
-        D[rows] = shards.sum(part.D * scale[:, None]) / S[:, None]
+        moved = shards.sum(part.D * scale[:, None]) / S[:, None]
+        mean[rows] = part.origin + moved
+        D[rows] = moved + (part.origin - x[rows])
+        told = part.ranked & _ranked_across(data, shards, part, above, hi / t[rows])
+        ranked[rows] = shards.min(told.to(t.dtype)) > 0
         support = None
         if part.pairs is not None:
             row, position, exponent = part.pairs
-            support = Support(row, position, exponent - log_z[rows][row])
+            support = Support(row, position, exponent - (above + S.log())[row])
         supports.append((rows, support))
         statistics["settled"] += part.settled
         statistics["method"].append(part.method)
         statistics["visited"] += visited * len(rows) / B
         statistics["left_out"] = max(statistics["left_out"], left_out)
-    return WeightSums(log_z, D, participation, supports, statistics)
+    check_ranked(ranked, energy / t)
+    return WeightSums(energy, low, log_s, t, D, mean, participation, supports, statistics)
+
+
+def _ranked_across(data: TrainingSet, shards: Shards, part: _Part, above, exponent) -> torch.Tensor:
+    """Whether the nearest patterns of different processes are told apart."""
+    error = 2 * relative_error(data.N) * exponent
+    near = shards.sum(((part.S > 0) & (above <= error)).to(above.dtype))
+    return (near <= 1) | (error <= RESOLVED[data.dtype])
+
+
+def _positions(data: TrainingSet, shards: Shards, rows: torch.Tensor) -> torch.Tensor:
+    """Positions in the tile order of rows of the whole set, -1 where another process holds them."""
+    local = rows - shards.offset
+    here = (local >= 0) & (local < data.P)
+    return torch.where(here, data.positions(local.clamp(0, data.P - 1)), -1)
 
 
 def nearest_pattern(
@@ -128,10 +197,7 @@ def nearest_pattern(
 
 
 def _nearest_pattern(data: TrainingSet, shards: Shards, x, exclude, clusters: Clusters | None):
-    if exclude is not None:
-        local = exclude - shards.offset
-        here = (local >= 0) & (local < data.P)
-        exclude = torch.where(here, data.positions(local.clamp(0, data.P - 1)), -1)
+    exclude = None if exclude is None else _positions(data, shards, exclude)
 
     def one(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         out = None if exclude is None else exclude[block]
@@ -142,16 +208,22 @@ def _nearest_pattern(data: TrainingSet, shards: Shards, x, exclude, clusters: Cl
         row, position = _candidates(sweep) if pruned is None else pruned[0]
         found, _ = data.pairs(sweep.x, row, position)
         best = torch.full_like(sweep.t, math.inf).scatter_reduce(0, row, found, "amin")
-        ties = found == best[row]
+        near = torch.nonzero(found <= (best * (1 + 2 * rounding(torch.float64, data.N)[1]))[row]).view(-1)
+        row, position = row[near], position[near]
+        fine = found[near], torch.zeros_like(found[near])
+        if len(near) > len(block) or not shards.alone:  # rounding could decide
+            fine = data.precise(sweep.x, row, position)
+        hi, lo = lexicographic_min(*fine, row, len(block))
+        ties = (fine[0] == hi[row]) & (fine[1] == lo[row])
         number = data.original(position[ties]) + shards.offset
         none = torch.full((len(block),), shards.total, dtype=torch.int64, device=x.device)
-        return none.scatter_reduce(0, row[ties], number, "amin"), best
+        return none.scatter_reduce(0, row[ties], number, "amin"), hi, lo
 
     blocks = torch.arange(len(x), device=x.device).split(block_size(len(x), x.device))
-    index, energy = zip(*in_threads(one, blocks, x.device), strict=True)
-    best, number = torch.cat(energy), torch.cat(index)
-    overall = shards.min(best)
-    return shards.min(torch.where(best == overall, number, shards.total)), 2 * overall
+    number, hi, lo = (torch.cat(part) for part in zip(*in_threads(one, blocks, x.device), strict=True))
+    least = shards.min(hi)
+    rest = shards.min(torch.where(hi == least, lo, math.inf))
+    return shards.min(torch.where((hi == least) & (lo == rest), number, shards.total)), 2 * least
 
 
 def _candidates(sweep: Sweep) -> Candidates:
@@ -163,15 +235,16 @@ def _candidates(sweep: Sweep) -> Candidates:
     return sweep.screen(torch.float64, 2 * sweep.error(torch.float64), math.inf)[0]
 
 
-def _block(data: TrainingSet, x: torch.Tensor, t: torch.Tensor, cut: float, clusters: Clusters | None):
+def _block(sweep: Sweep, cut: float, clusters: Clusters | None):
     """(sums, share of pairs visited, bound on the weight left out by clusters, relative to Z) of one block."""
-    sweep = Sweep(data, x, t)
-    pruned = None if clusters is None else clusters.visit(sweep, cut * t, max(FEW, SHARE * data.P))
+    pruned = None
+    if clusters is not None and sweep.exclude is None:
+        pruned = clusters.visit(sweep, cut * sweep.t, max(FEW, SHARE * sweep.data.P))
     if pruned is None:
         return _ladder(sweep, cut), 1.0, 0.0
     candidates, bound, share = pruned
     part = _settled(sweep, candidates, cut, "clusters")
-    return part, share, clusters.left_out(bound, t, part.top + part.S.log())
+    return part, share, clusters.left_out(bound, sweep.t, part.energy, part.S.log())
 
 
 def _ladder(sweep: Sweep, cut: float) -> _Part:
@@ -213,26 +286,10 @@ def _screens(data: TrainingSet) -> list[torch.dtype]:
 
 def _settled(sweep: Sweep, candidates: Candidates, cut: float, method: str) -> _Part:
     """All the weight from float64 differences."""
-    top, S, Q, D, pairs = _settle(sweep, candidates, None, cut)
-    return _Part(top, S, Q, D, pairs, method, len(candidates[0]))
-
-
-def _settle(sweep: Sweep, candidates: Candidates, floor: torch.Tensor | None, cut: float):
-    """Exponents of candidates by differences; sums relative to the largest (at least `floor`)."""
-    row, position = candidates
-    row, by_row = torch.sort(row, stable=True)
-    position = position[by_row]
-    B = len(sweep.x)
-    energy, _ = sweep.data.pairs(sweep.x, row, position)
-    exponent = -energy / sweep.t[row]
-    top = torch.full_like(sweep.t, -math.inf) if floor is None else floor
-    top = top.scatter_reduce(0, row, exponent, "amax")
-    keep = exponent > top[row] - cut
-    row, position, exponent = row[keep], position[keep], exponent[keep]
-    weight = torch.exp(exponent - top[row])
-    zero = torch.zeros(B, dtype=torch.float64, device=row.device)
-    S, Q = zero.index_add(0, row, weight), zero.index_add(0, row, weight.square())
-    return top, S, Q, sweep.data.displacements(sweep.x, row, position, weight), (row, position, exponent)
+    one = settle(sweep, candidates, cut)
+    return _Part(
+        one.energy, one.low, one.S, one.Q, one.D, one.pairs, one.ranked, sweep.origin, method, len(candidates[0])
+    )
 
 
 def _summed(sweep: Sweep, dtype: torch.dtype, cut: float, most: float, floor: torch.Tensor | None) -> _Part | None:
@@ -247,13 +304,13 @@ def _summed(sweep: Sweep, dtype: torch.dtype, cut: float, most: float, floor: to
     if found is None:
         return None
     top, S, Q, mean, candidates = found
-    some = S > 0
-    # the products' exponents are v/t = (|x|^2/2 - E)/t: on the exact scale from here on
-    half = sweep.centred.to(dtype).double().square().sum(1) / 2
-    bulk = torch.where(some, (top - half) / sweep.t, -math.inf)
-    top, S1, Q1, D1, pairs = _settle(sweep, candidates, bulk, cut)
-    scale = torch.where(some, torch.exp(bulk - top), 0.0)
-    D = D1 + (mean.double() - S[:, None] * sweep.centred) * scale[:, None]
+    one, some = settle(sweep, candidates, cut), S > 0
+    # the products' v = |x|^2/2 - E becomes an energy; its gap to the settled reference is small wherever its sum counts
+    bulk = sweep.centred.to(dtype).double().square().sum(1) / 2 - top
+    energy = torch.where(one.energy < math.inf, one.energy, bulk)
+    scale = torch.where(some, torch.exp((energy - bulk) / sweep.t), 0.0)
+    D = one.D + (mean.double() - S[:, None] * sweep.shift) * scale[:, None]
     method = f"{str(dtype).removeprefix('torch.')} sums"
-    whole = None if bool(some.any()) else pairs
-    return _Part(top, S1 + S * scale, Q1 + Q * scale.square(), D, whole, method, len(candidates[0]))
+    whole = None if bool(some.any()) else one.pairs
+    S, Q = one.S + S * scale, one.Q + Q * scale.square()
+    return _Part(energy, one.low, S, Q, D, whole, one.ranked, sweep.origin, method, len(candidates[0]))

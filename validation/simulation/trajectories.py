@@ -34,7 +34,8 @@ class Scheme:
 
     Attributes
     ----------
-    step : callable (score, x, t, u, z) -> x at u; x, z (B, N), t, u (B, 1); z standard normal, None for the flow
+    step : callable (score, x, t, u, z) -> x at u; x, z (B, N), t, u (B, 1) float64; z standard normal, None for the flow.
+        Sums in float64; `score` is handed x and t in the dtype of the states.
     stochastic : whether it follows the reverse SDE (and takes z) or the probability flow
     weak_order : of the law at u given the state at t; strong_order : of the path, given the noise
     evaluations : scores a step
@@ -163,7 +164,7 @@ def integrate(
     score : callable (x (B, N), t (B,)) -> (B, N), tensors on the device and in the dtype of x
         `EmpiricalScore(X).score`, an exact score, or a network.
     x : (B, N) finite reals, numpy or torch
-        The states at the first level.
+        The states at the first level, kept in this dtype from step to step.
     levels : (K+1,) or (K+1, B), strictly decreasing, > 0; the last may be 0 where the scheme allows it
     scheme : a name in `SCHEMES`, or a `Scheme`
     seed : int >= 0 or sequence of such; of the noise. Row b of step k is the same whatever `batch` is.
@@ -192,7 +193,7 @@ def integrate(
     chosen = _scheme(scheme)
     points, like = _points(x)
     B, N = points.shape
-    t = _levels(levels, B, chosen)
+    t = _levels(levels, B, chosen, points.dtype)
     batch = B if batch is None else integer("batch", batch, minimum=1)
     if noise is not None and not callable(noise):
         raise DomainError("noise", noise, "None or a callable of the step")
@@ -200,12 +201,13 @@ def integrate(
     if chosen.stochastic:
         stream = generator(N, seed, points.device, points.dtype) if noise is None else None
         draw = noise if noise is not None else lambda k: stream.rows(B)
-    levels_of = torch.from_numpy(t).to(points.device, points.dtype)
-    checked = _checked(score)
+    # differences of levels and of their roots are taken in float64, whatever the states are kept in
+    levels_of = torch.from_numpy(t).to(points.device)
+    checked = _checked(score, points.dtype)
     state, steps = points.clone(), len(t) - 1
     for k in range(steps):
         if observe is not None:
-            observe(k, levels_of[k], state)
+            observe(k, levels_of[k].to(points.dtype), state)
         z = None if draw is None else _normals(draw(k), points, k)
         parts = [slice(i, i + batch) for i in range(0, B, batch)]
         state = torch.cat(
@@ -215,7 +217,7 @@ def integrate(
                 )
                 for p in parts
             ]
-        )
+        ).to(points.dtype)
         if not bool(torch.isfinite(state).all()):
             raise DomainError(
                 "score",
@@ -226,16 +228,17 @@ def integrate(
         if progress is not None:
             progress(k + 1, steps)
     if observe is not None:
-        observe(steps, levels_of[-1], state)
+        observe(steps, levels_of[-1].to(points.dtype), state)
     return state if like is None else state.cpu().numpy().astype(like, copy=False)
 
 
-def _checked(score: Score) -> Score:
+def _checked(score: Score, dtype: torch.dtype) -> Score:
     if not callable(score):
         raise DomainError("score", score, "a callable of x (B, N) and t (B,)")
 
     def evaluate(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        value = score(x, t.reshape(-1))
+        x = x.to(dtype)
+        value = score(x, t.reshape(-1).to(dtype))
         if not (torch.is_tensor(value) and value.shape == x.shape):
             found = f"a value of shape {tuple(np.shape(value))}"
             raise DomainError("score", found, f"a tensor of the shape of x, {tuple(x.shape)}")
@@ -265,7 +268,7 @@ def _points(x: Any) -> tuple[torch.Tensor, np.dtype | None]:
     return points, like
 
 
-def _levels(levels: Any, B: int, scheme: Scheme) -> np.ndarray:
+def _levels(levels: Any, B: int, scheme: Scheme, dtype: torch.dtype) -> np.ndarray:
     values = nonnegative("levels", levels)
     allowed = f"(K + 1,) or (K + 1, {B}), K >= 1, strictly decreasing"
     if values.ndim not in (1, 2) or len(values) < 2 or (values.ndim == 2 and values.shape[1] not in (1, B)):
@@ -275,6 +278,12 @@ def _levels(levels: Any, B: int, scheme: Scheme) -> np.ndarray:
     if (values[-1] == 0).any() and not scheme.ends_at_zero:
         remedy = 'End at t > 0 and denoise once, or use "ancestral" or "edm"'
         raise DomainError("levels", "a schedule that ends at 0", f"> 0 at the end for {scheme.name!r}", remedy)
+    held = torch.from_numpy(values).to(dtype)
+    lost = (~torch.isfinite(held) | ((held == 0) & torch.from_numpy(values > 0))).numpy()
+    if lost.any():
+        name, info = str(dtype).removeprefix("torch."), torch.finfo(dtype)
+        allowed = f"between {info.tiny:.3g} and {info.max:.3g}, which {name} states can tell the score"
+        raise DomainError("levels", float(values[lost].flat[0]), allowed, "Start from float32 or float64 states")
     values = values[:, None] if values.ndim == 1 else values
     return np.broadcast_to(values, (len(values), B)).copy()
 

@@ -1,6 +1,8 @@
 """What the spectrum of any score shows: one face for every score, its observables, the latent dimension read off them."""
 
+from validation.spectra.jacobians import METHODS, Derivative, Differentiation
 from validation.spectra.latent_dimension import inflection_dimension, largest_gap_dimension
+from validation.spectra.module_state import as_found, modules_of
 from validation.spectra.observables import (
     Average,
     Spectra,
@@ -24,15 +26,19 @@ from validation.spectra.subspace_probes import KINDS, BlockData, Probe, exact_pr
 
 __all__ = [
     "KINDS",
+    "METHODS",
     "AutogradScore",
     "Average",
     "BlockData",
+    "Derivative",
+    "Differentiation",
     "Empirical",
     "FittedGaussian",
     "GaussianScore",
     "Probe",
     "ScoreFunction",
     "Spectra",
+    "as_found",
     "as_score",
     "block_means",
     "blocks_of",
@@ -44,6 +50,7 @@ __all__ = [
     "largest_gap_dimension",
     "last_crossing",
     "measure_spectra",
+    "modules_of",
     "posterior_variance",
     "probe",
 ]

@@ -2,25 +2,23 @@ r"""One face for every score: exact, empirical, or a trained network, as `score(
 
     score(x, t) = grad log P_t(x),    J = d score/dx = Cov(xi|x)/t^2 - 1/t
 
-Closed forms give the Jacobian from the posterior covariance; anything else that torch can differentiate gives it by
-forward-mode differentiation. What `validation.spectra` measures, it measures through this face alone.
+Closed forms give the Jacobian from the posterior covariance; anything else that torch can evaluate gives it by differentiation
+(`validation.spectra.jacobians`). What `validation.spectra` measures, it measures through this face alone.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from numerics.domain import DomainError, nonnegative, positive
 from theory.subspaces import normalised_posterior
 from validation.score import EmpiricalScore
+from validation.spectra.jacobians import Derivative, Differentiation
+from validation.spectra.module_state import as_found, modules_of
 
 __all__ = [
     "AutogradScore",
@@ -138,69 +136,60 @@ class Empirical:
 
 
 class AutogradScore:
-    """Any differentiable `function(x, t)` on (B, N) points that treats them one by one: a network, or a formula in torch.
+    """Any `function(x, t)` on (B, N) points that treats them one by one: a network, or a formula in torch.
 
     Parameters
     ----------
-    function : callable (x (B, N), t float) -> (B, N), e.g. a `torch.nn.Module` in evaluation mode
+    function : callable (x (B, N), t float) -> (B, N), e.g. a `torch.nn.Module`. Its modules are in evaluation mode while they
+        are asked, and left as they were found (`validation.spectra.module_state`).
     chunk : points differentiated at once
 
-    The failure that looks normal: a function that mixes the points of a batch (batch normalisation in training mode) has
-    a Jacobian that depends on the company a point keeps.
+    `derivative` says how the last Jacobian was found: forward mode, or what else the function allows, with its error
+    (`validation.spectra.jacobians`); None before the first.
 
-    >>> J = AutogradScore(lambda x, t: -x / t).jacobian(torch.ones(1, 2, dtype=torch.float64), 0.5)
-    >>> J.diagonal(dim1=1, dim2=2).tolist()
+    The failure that looks normal: a function that mixes the points of a batch has a Jacobian that depends on the company a
+    point keeps.
+
+    >>> face = AutogradScore(lambda x, t: -x / t)
+    >>> face.jacobian(torch.ones(1, 2, dtype=torch.float64), 0.5).diagonal(dim1=1, dim2=2).tolist()
     [[-2.0, -2.0]]
+    >>> print(face.derivative)
+    forward mode
     """
 
     def __init__(self, function: Callable[[torch.Tensor, float], torch.Tensor], chunk: int = 64):
         if not callable(function):
             raise DomainError("function", function, "a callable of (x, t) that returns the score at x")
         self.function, self.chunk = function, chunk
-        _load_forward_mode()
+        self.differentiation = Differentiation(chunk=chunk)
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """Those that the function asks, looked up at every call: a name in it may have come to mean another."""
+        return modules_of(self.function)
+
+    @property
+    def derivative(self) -> Derivative | None:
+        return self.differentiation.derivative
 
     def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        with as_found(self.modules):
+            return self._checked(x, t)
+
+    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        modules = self.modules
+        with as_found(modules):
+            self._checked(x[:1], t)
+            return self.differentiation(lambda points: self.function(points, t), x, float(t) ** 0.5, modules)
+
+    def _checked(self, x: torch.Tensor, t: float) -> torch.Tensor:
         with torch.no_grad():
-            value = self.function(x, t)
+            value = self.function(x.clone(), t)  # which may write into it
         if not isinstance(value, torch.Tensor) or value.shape != x.shape:
             raise DomainError(
                 "function", getattr(value, "shape", value), f"one whose result has shape {tuple(x.shape)}"
             )
-        return value
-
-    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
-        self.score(x[:1], t)
-        basis = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-
-        def at(point: torch.Tensor) -> torch.Tensor:
-            def one(y: torch.Tensor) -> torch.Tensor:
-                return self.function(y[None], t)[0]
-
-            return torch.func.vmap(lambda e: torch.func.jvp(one, (point,), (e,))[1])(basis)
-
-        with torch.no_grad(), _plain_attention():  # columns come out as rows
-            return torch.func.vmap(at, chunk_size=self.chunk)(x).transpose(-1, -2)
-
-
-@cache
-def _load_forward_mode() -> None:
-    """Load torch's forward mode, whose own first call warns of torch's own deprecated decorator."""
-    one = torch.ones(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.func.jvp(torch.sin, (one,), (one,))
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Attention as products and a softmax: torch's fused kernels have no forward mode."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+        return value.detach()
 
 
 def as_score(score: Any) -> ScoreFunction:

@@ -143,7 +143,6 @@ def from_pipeline(
         remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
         raise DomainError("--model", str(path), f"a network of images {shape}; its own are {face.shape}", remedy)
     face.module.to(device)
-    face.device = torch.device(device)
     train, fresh = split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH)
     points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in (train, fresh))
     seen = _principal(f"{os.path.basename(os.path.abspath(path))} on {dataset.name}", *points, face, device)

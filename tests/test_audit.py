@@ -105,7 +105,7 @@ def test_theory_column_is_the_theory():
     data = load(limit=400)
     result = audit(data, probes=20, twin=False)
     train, _ = split(data.X, None, seed=0)
-    assert result.row("collapse").theory == collapse_time(Spectrum.from_samples(train), P=len(train))
+    assert result.row("collapse").theory == collapse_time(Spectrum.from_samples(train, debias=True), P=len(train))
     assert result.twin is None
 
 

@@ -1,9 +1,9 @@
 """Rows that carry the covariance: points so far out that spectrum, theory and twin are about them alone.
 
 Such a row is `FAR` times as far from the centre (squared) as the rows nearer than it are on average, farther than the farthest
-of P Gaussian points would be in one data set of a thousand, and has a `SHARE` of all squared distances up to its own. Gaussian points of
-one direction have the widest law of squared distances: their ratio follows Snedecor's F with 1 and P - 2 degrees of freedom, which
-serves here for any number of directions. Several such rows do not hide one another: the nearest of them is tried first.
+of P Gaussian points would be in one data set of a thousand, and has a `SHARE` of all squared distances up to its own. Gaussian
+points of one direction have the widest law of squared distances: their ratio follows Snedecor's F with 1 and P - 2 degrees of
+freedom, which serves here for any number of directions. Several such rows do not hide one another: the nearest is tried first.
 """
 
 from __future__ import annotations

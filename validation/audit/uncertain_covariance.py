@@ -14,7 +14,7 @@ import numpy as np
 from theory import Spectrum
 from theory.models import resampled_spectra
 
-__all__ = ["covariance_errors"]
+__all__ = ["SAMPLES", "covariance_errors"]
 
 SAMPLES = 16
 LARGE = 1000  # from this many directions on a sample takes seconds, and errors are small

@@ -81,7 +81,8 @@ def read_images(
     notes += [f"{frames} files had several frames, of which the first was taken"] if frames else []
     if image_size is not None and min(map(min, sizes)) < image_size:
         notes.append(f"images smaller than {image_size} pixels were enlarged")
-    return Raw(array, folder.name, str(folder), _classes(folder, files), None, (0, 255), tuple(notes)), total
+    names = tuple(path.relative_to(folder).as_posix() for path in files)
+    return Raw(array, folder.name, str(folder), _classes(folder, files), None, (0, 255), tuple(notes), names), total
 
 
 @contextmanager

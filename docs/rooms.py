@@ -68,7 +68,8 @@ def picture() -> str:
     def drawn(name: str) -> str:
         return "validation.experiments" if name.startswith("validation.experiments") else name
 
-    ground = {"numerics.domain", "numerics.store", "theory.notation", "theory.sources", "theory.result", *FLOORS}
+    ground = {"numerics.domain", "numerics.kernel_cache", "numerics.store", *FLOORS}
+    ground |= {"theory.notation", "theory.sources", "theory.result"}
     for source, targets in arrows().items():
         if drawn(source) not in ground:
             graph.setdefault(drawn(source), set()).update({drawn(t) for t in targets} - ground - {drawn(source)})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from theory import *  # noqa: F403
     from validation.audit import audit
     from validation.data import load
+    from validation.points import point_collapse_times
     from validation.score import EmpiricalScore
     from validation.spectrum import spectrum
 
@@ -27,10 +28,11 @@ _MEASUREMENTS = {
     "EmpiricalScore": "validation.score",
     "audit": "validation.audit",
     "load": "validation.data",
+    "point_collapse_times": "validation.points",
     "spectrum": "validation.spectrum",
 }
 
-__all__ = ["EmpiricalScore", "audit", "load", "spectrum"]
+__all__ = ["EmpiricalScore", "audit", "load", "point_collapse_times", "spectrum"]
 
 try:
     __version__ = version("geomem")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DomainError", "finite", "integer", "nonnegative", "positive"]
+__all__ = ["DomainError", "finite", "integer", "nonnegative", "positive", "printable"]
 
 
 class DomainError(ValueError):
@@ -25,14 +25,26 @@ class DomainError(ValueError):
 
     def __init__(self, argument: str, value: Any, allowed: str, remedy: str = ""):
         self.argument, self.value, self.allowed, self.remedy = argument, value, allowed, remedy
-        shown = value if isinstance(value, str) else _brief(value)
+        shown = printable(value) if isinstance(value, str) else _brief(value)
         super().__init__(
-            f"{argument} = {shown} is outside its domain: it must be {allowed}" + (f". {remedy}" if remedy else "")
+            f"{printable(argument)} = {shown} is outside its domain: it must be {printable(allowed)}"
+            + (f". {printable(remedy)}" if remedy else "")
         )
 
 
+def printable(text: str) -> str:
+    r"""`text` on one line: control characters and undecodable bytes, as file names may hold, become escapes.
+
+    >>> print(printable("a\nb"))
+    a\nb
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _brief(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())  # an array's rows on one line
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 from numerics.domain import DomainError
 
-__all__ = ["atomic", "load_dataset", "provenance", "save_dataset", "versions", "writable"]
+__all__ = ["atomic", "load_dataset", "provenance", "save_dataset", "versions", "writable", "writable_folder"]
 
 
 @contextmanager
@@ -28,36 +29,72 @@ def atomic(path: str | Path) -> Iterator[Path]:
     >>> target.read_text()
     '1 2 3'
     """
-    path = Path(path)
-    writable(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    path = writable(path)
+    made = [folder for folder in path.parents if not folder.exists()]
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        remedy = f"({os.strerror(error.errno)}). Make room, or choose another place"
+        raise DomainError("out", str(path), "a path where the whole file can be written", remedy) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        for folder in made:  # only those that are empty
+            with suppress(OSError):
+                folder.rmdir()
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def writable(path: str | Path, *, argument: str = "out") -> Path:
-    """`path`, its folder made, or `DomainError` if no file can be written there."""
+    """`path`, or `DomainError` if no file can be written there. Nothing is made: `atomic` makes the folder."""
     path = Path(path)
-    allowed = "a writable path"
-    if path.is_dir():
-        raise DomainError(argument, str(path), "the name of a file, not of a folder")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        if path.is_dir():
+            raise DomainError(argument, str(path), "the name of a file, not of a folder")
+        if path.exists() and not path.is_file():
+            raise DomainError(argument, str(path), "the name of a regular file, not of a device or a pipe")
+        _folder_takes_files(path.parent, path.name)
     except OSError as error:
-        raise DomainError(argument, str(path), allowed, f"({error.strerror})") from error
+        raise DomainError(argument, str(path), "a writable path", f"({error.strerror})") from error
     if path.exists() and not os.access(path, os.W_OK):
-        raise DomainError(argument, str(path), allowed, "(the file is read-only)")
+        raise DomainError(argument, str(path), "a writable path", "(the file is read-only)")
     return path
+
+
+def writable_folder(path: str | Path, *, argument: str = "out") -> Path:
+    """`path`, or `DomainError` if it is no folder and none can be made there. Nothing is made."""
+    path = Path(path)
+    try:
+        _folder_takes_files(path)
+    except OSError as error:
+        raise DomainError(argument, str(path), "a folder to write into", f"({error.strerror})") from error
+    return path
+
+
+def _folder_takes_files(folder: Path, *names: str) -> None:
+    """`OSError` unless a file can be made in the folder, or in the nearest folder above it that exists."""
+    parts = (*folder.parts, *names)
+    if any("\0" in part for part in parts):
+        raise OSError(errno.EINVAL, "a null character in it")
+    if any(len(os.fsencode(part)) > 255 for part in parts):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def versions() -> dict[str, str]:

@@ -123,3 +123,22 @@ def test_files_named_in_the_map_exist():
     for page in ("docs/architecture.md", "CONTRIBUTING.md"):
         for name in re.findall(r"`((?:\w+/)+[\w.]*)`", (ROOT / page).read_text()):
             assert (ROOT / name).exists(), f"{page} names {name}"
+
+
+def _is_package(name):
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.submodule_search_locations is not None
+
+
+def test_papers_page_names_what_exists():
+    from validation.experiments import EXPERIMENTS
+
+    page = (ROOT / "docs/papers.md").read_text()
+    for name in re.findall(r"`((?:\w+/)+[\w.]*)`", page):
+        assert (ROOT / name).exists(), name
+    for module, name in re.findall(r"`((?:theory|validation)(?:\.\w+)*)\.(\w+)(?:\(|`)", page):
+        whole = importlib.util.find_spec(f"{module}.{name}") is not None if _is_package(module) else False
+        assert whole or hasattr(importlib.import_module(module), name), f"docs/papers.md names {module}.{name}"
+    assert set(re.findall(r"--only (\w+)", page)) <= set(EXPERIMENTS)
+    for target in re.findall(r"\]\((\w[\w/]*\.md)\)", page):
+        assert (ROOT / "docs" / target).exists(), target

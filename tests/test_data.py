@@ -396,7 +396,10 @@ def test_colour_modes_and_class_folders(tmp_path):
     same(data.X[:3], mapped(np.array([colour[1].transpose(2, 0, 1), grey, colour[0].transpose(2, 0, 1)])))
     same(data.X[3:], mapped(colour[2].transpose(2, 0, 1)[None]))  # 16 pixels fit a palette of 16
     assert data.labels.tolist() == [0, 0, 1, 1]
-    assert data.dropped == ("1 images had an alpha channel, which was dropped",)
+    assert data.dropped == (
+        "1 images had an alpha channel, which was dropped",
+        "1 grey images among 3 in colour were read as colour",
+    )
 
 
 def test_image_size_crops_the_central_square(tmp_path):

@@ -13,7 +13,7 @@ from numerics.domain import DomainError
 from numerics.elementary.special import log1pmx, log_expm1, log_positive_root, logistic, softplus
 from numerics.solvers.roots import monotone_root
 from theory.engine import GaussianEngine
-from theory.lowering import cache_folder, kernel, mpmath_function
+from theory.lowering import kernel, mpmath_function
 from theory.notation import V, alpha_D, delta, r, t
 from theory.rem.gaussian import explicit_curve, gaussian_rem, integrals
 
@@ -105,19 +105,8 @@ def test_kernels_run_without_the_jit():
     assert values[0] == pytest.approx(values[1], rel=1e-14)
 
 
-def test_kernels_are_found_again_and_the_cache_may_be_moved(tmp_path):
+def test_kernels_are_found_again():
     assert kernel("collapse", saddle=True) is kernel("collapse", saddle=True)
-    assert cache_folder().is_dir()
-    code = "from theory.lowering import cache_folder, kernel; kernel('trace', saddle=False); print(cache_folder())"
-    environment = {**os.environ, "GEOMEM_CACHE_DIR": str(tmp_path / "here")}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert run.stdout.strip() == str(tmp_path / "here")
-    assert [p.suffix for p in (tmp_path / "here").iterdir() if p.is_file()] == [".py"]
-    unusable = tmp_path / "file"
-    unusable.write_text("")
-    environment["GEOMEM_CACHE_DIR"] = str(unusable / "sub")
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert "geomem-" in run.stdout
 
 
 def test_an_unknown_model_is_refused():

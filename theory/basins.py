@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from numerics.domain import nonnegative, positive
@@ -13,7 +15,7 @@ from theory.times import deliver_value, load
 __all__ = ["basin_radius", "free_energy"]
 
 
-def basin_radius(model, alpha=None, t=None, *, P=None, N=None):
+def basin_radius(model: Any, alpha: Any = None, t: Any = None, *, P: Any = None, N: Any = None) -> Any:
     r"""Radius of the basin of a training point at time t, divided by :math:`\sqrt N`: :math:`\sqrt{\delta_b}`.
 
     In a random direction from :math:`\xi^1` its own weight rules up to squared distance :math:`N\delta_b`. For Gaussian data
@@ -45,7 +47,9 @@ def basin_radius(model, alpha=None, t=None, *, P=None, N=None):
     return deliver_value(root, "basin radius")
 
 
-def free_energy(model, alpha=None, t=None, *, delta=None, P=None, N=None):
+def free_energy(
+    model: Any, alpha: Any = None, t: Any = None, *, delta: Any = None, P: Any = None, N: Any = None
+) -> Any:
     r"""Free energy :math:`\varphi=\frac1N\log\sum_\mu e^{-\|x-\xi^\mu\|^2/2t}` of the *other* points, seen from x.
 
     .. math:: \varphi=\alpha+g(\beta;\delta)\ (\beta=1/t\le\beta_*),\qquad
@@ -76,7 +80,7 @@ def free_energy(model, alpha=None, t=None, *, delta=None, P=None, N=None):
     return deliver_value(engine(model).free_energy(alpha, t, delta), "free energy")
 
 
-def basin_law():
+def basin_law() -> Any:
     r"""The basin between collapse and onset, :math:`\delta_b/t` as a sympy expression, derived from the REM condition.
 
     Solves :math:`\alpha+g(1/t;\delta)=-\delta/2t` with :math:`-2g=\delta/t+c_0\mathcal L+c_1A`.
@@ -94,4 +98,4 @@ def basin_law():
     return sp.simplify(solution)
 
 
-basin_radius.law = basin_law
+basin_radius.law = basin_law  # type: ignore[attr-defined]  # a function that carries its law

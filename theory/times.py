@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, cast
 
 import mpmath
 import numpy as np
@@ -93,26 +93,37 @@ def _time(kind: str, model: Any, alpha: Any, P: Any, N: Any, log: bool) -> Any:
     return deliver(engine(model).log_time(kind, alpha), log=log, what=f"{kind} time")
 
 
-def _equipped(kind: str) -> Callable:
+class TimeFunction(Protocol):
+    """A time of a data model: the function itself, the sympy equation it solves, and the solve with its status."""
+
+    kind: str
+    equation: Callable[[Any], sp.Basic]
+    solve: Callable[..., Solution]
+
+    def __call__(self, model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, log: bool = False) -> Any: ...
+
+
+def _equipped(kind: str) -> Callable[[Callable[..., Any]], TimeFunction]:
     """Give a time function its `.equation` and `.solve`."""
 
-    def decorate(function):
-        def equation(model):
+    def decorate(function: Callable[..., Any]) -> TimeFunction:
+        def equation(model: Any) -> sp.Basic:
             return time_equation(kind, model)
 
-        def solve(model, alpha=None, *, P=None, N=None):
+        def solve(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None) -> Solution:
             return engine(model).log_time(kind, load(model, alpha, P, N))
 
         equation.__doc__ = f"The sympy equation whose solution in t is the {kind} time of `model`."
         solve.__doc__ = f"The {kind} time as a `Solution` for log t: value, status, residual, iterations, branch."
-        function.equation, function.solve, function.kind = equation, solve, kind
-        return function
+        timed = cast("TimeFunction", function)
+        timed.equation, timed.solve, timed.kind = equation, solve, kind
+        return timed
 
     return decorate
 
 
 @_equipped("onset")
-def onset_time(model, alpha=None, *, P=None, N=None, log=False):
+def onset_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, log: bool = False) -> Any:
     r"""Onset (trap-emergence) time: below it a data point is a local attractor of the empirical score.
 
     .. math:: \alpha+g(1/t_o;0)=0,\qquad\text{Gaussian data: } 2\alpha=\mathcal L(t_o)+\int\rho\,\frac r{r+t_o}
@@ -147,7 +158,7 @@ def onset_time(model, alpha=None, *, P=None, N=None, log=False):
 
 
 @_equipped("collapse")
-def collapse_time(model, alpha=None, *, P=None, N=None, log=False):
+def collapse_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, log: bool = False) -> Any:
     r"""Collapse time: below it a typical noisy point is drawn to the training point that generated it.
 
     .. math:: \alpha+g(1/t_c;t_c)=-\tfrac12,\qquad\text{Gaussian data: } 2\alpha=\mathcal L(t_c)=\int\rho\log(1+r/t_c)
@@ -167,7 +178,7 @@ def collapse_time(model, alpha=None, *, P=None, N=None, log=False):
 
 
 @_equipped("condensation")
-def condensation_time(model, alpha=None, *, P=None, N=None, log=False):
+def condensation_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, log: bool = False) -> Any:
     r"""Condensation time of the REM seen from a fresh data point, :math:`t_{cond}=1/\beta_*(\alpha;0)`.
 
     .. math:: \alpha+g-\beta\,\partial_\beta g=0\ (\delta=0),\qquad
@@ -184,7 +195,7 @@ def condensation_time(model, alpha=None, *, P=None, N=None, log=False):
 
 
 @_equipped("generalization")
-def generalization_time(model, alpha=None, *, P=None, N=None, log=False):
+def generalization_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, log: bool = False) -> Any:
     r"""Generalization time: the noise at which the empirical density is closest to the data distribution.
 
     .. math:: t_g=\arg\min_tKL(P_0\|P_t)=-2\,\partial_\beta g(\beta_*;0)
@@ -201,7 +212,7 @@ def generalization_time(model, alpha=None, *, P=None, N=None, log=False):
     return _time("generalization", model, alpha, P, N, log)
 
 
-def critical_alpha(model, t, *, kind="collapse", log=False):
+def critical_alpha(model: Any, t: Any, *, kind: str = "collapse", log: bool = False) -> Any:
     r"""The load :math:`\alpha=\log P/N` at which the time of `kind` is `t`; for collapse :math:`\frac12\mathcal L(t)`.
 
     Parameters
@@ -225,7 +236,7 @@ def critical_alpha(model, t, *, kind="collapse", log=False):
     return deliver_value(engine(model).critical_alpha(kind, log_t), "critical alpha")
 
 
-def critical_dataset_size(model, t, N=None, *, kind="collapse", log=False):
+def critical_dataset_size(model: Any, t: Any, N: Any = None, *, kind: str = "collapse", log: bool = False) -> Any:
     r"""Number of samples needed so that a model run down to noise `t` has not collapsed, :math:`P_c=e^{N\mathcal L(t)/2}`.
 
     Parameters

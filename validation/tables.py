@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from numerics.store import atomic
@@ -31,17 +32,17 @@ class TableData:
     def shown(self, *, compact: bool = False) -> Table:
         """For the terminal; `compact` has no frame, and its words stay on one line."""
         look = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0)} if compact else {}
-        table = Table(title=self.caption, title_justify="left", **look)
+        table = Table(title=escape(self.caption), title_justify="left", **look)
         for i, head in enumerate(self.head):
             words = i in self.text
-            table.add_column(head, justify="left" if words else "right", no_wrap=compact and words)
+            table.add_column(escape(head), justify="left" if words else "right", no_wrap=compact and words)
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         return table
 
     def write(self, path: Path) -> Path:
         """As CSV, the caption in a `#` line above."""
-        with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             file.write(f"# {self.caption}\n")
             csv.writer(file).writerows([self.head, *self.rows])
         return path

@@ -9,10 +9,10 @@ a few divisions, is done for all rows at once.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from numerics.channel.inner_peak import GROUP, LEAST, SHORT, inner_at, windows
 from numerics.elementary import exp_block, log_block
+from numerics.kernel_cache import njit
 
 __all__ = ["clean_rows", "kernel_matrix"]
 

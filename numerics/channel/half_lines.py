@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.polynomial import chebyshev
 from scipy.special import erfcx
 
 from numerics.elementary import exp_block
+from numerics.kernel_cache import njit
 
 __all__ = ["BLOCK", "block_work", "half_line_laws", "half_line_moments"]
 

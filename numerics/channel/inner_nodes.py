@@ -7,10 +7,10 @@ They come as ``s(h)``, ``y = (h - omega)/sqrt(V)`` and the log of the prior's we
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from numerics.channel.inner_peak import SHORT
 from numerics.elementary import table_values
+from numerics.kernel_cache import njit
 from numerics.quadrature import HALF_LOG_2PI, graded_mesh
 
 __all__ = ["bounds", "lattice_nodes", "own_nodes", "shared_lattice", "width"]

@@ -10,9 +10,9 @@ because the ratio of neighbouring rows is itself an exponential.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from numerics.elementary import exp_block
+from numerics.kernel_cache import njit
 
 __all__ = ["ROWS", "SHORT", "inner_at", "inner_run", "monotone_runs", "widest_run"]
 

@@ -9,10 +9,10 @@ an integrand. First moments are enough here (see `numerics.channel`), and what i
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from numerics.channel.inner_peak import GROUP, LEAST, SHORT, STRIDE, exponents, inner_at, windows
 from numerics.elementary import exp_block, log_block
+from numerics.kernel_cache import njit
 
 __all__ = ["longest_run", "matched_rows", "matched_singly", "observed_range"]
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from numerics.channel.piecewise_linear import linear_cell
 from numerics.channel.smooth import CLEAN, MATCHED, NOISY, smooth_cell
 from numerics.elementary import Table
+from numerics.kernel_cache import njit
 from numerics.quadrature import GL_NODES, GL_WEIGHTS
 
 __all__ = ["CLEAN", "MATCHED", "NOISY", "Channel", "Moments", "Rule"]

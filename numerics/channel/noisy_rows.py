@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from numerics.channel.inner_peak import ROWS, inner_at, inner_run, widest_run
+from numerics.kernel_cache import njit
 from numerics.quadrature import HALF_LOG_2PI, uniform_mesh
 
 __all__ = ["noisy_rows"]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from numerics.channel.half_lines import BLOCK, block_work, half_line_laws, half_line_moments
 from numerics.channel.smooth import CLEAN
+from numerics.kernel_cache import njit
 from numerics.quadrature import HALF_LOG_2PI, REACH, graded_mesh, uniform_mesh
 
 __all__ = ["linear_cell"]

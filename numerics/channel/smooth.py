@@ -9,7 +9,6 @@ depends on who the teacher is: in law the student himself (`MATCHED`: two outer 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from numerics.channel.clean_rows import clean_rows, kernel_matrix
 from numerics.channel.inner_nodes import bounds, lattice_nodes, own_nodes, shared_lattice, width
@@ -18,6 +17,7 @@ from numerics.channel.matched_rows import longest_run, matched_rows, matched_sin
 from numerics.channel.noisy_rows import noisy_rows
 from numerics.channel.teacher_nodes import lattice_teachers, teacher_nodes
 from numerics.elementary import table_values
+from numerics.kernel_cache import njit
 from numerics.quadrature import HALF_LOG_2PI, REACH, graded_mesh, uniform_mesh
 
 __all__ = ["CLEAN", "MATCHED", "NOISY", "smooth_cell"]

@@ -7,10 +7,10 @@ r"""The outer integral over the teacher's field ``h* ~ N(slope omega, sigma)``: 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from numerics.channel.inner_peak import GROUP
 from numerics.elementary import table_values_and_slopes
+from numerics.kernel_cache import njit
 from numerics.quadrature import HALF_LOG_2PI, REACH, graded_mesh, uniform_mesh
 
 __all__ = ["lattice_teachers", "teacher_nodes"]

@@ -9,7 +9,8 @@ not be compiled with reassociation (the rounding trick would be simplified away)
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from numerics.kernel_cache import njit
 
 __all__ = ["exp_block", "log_block"]
 

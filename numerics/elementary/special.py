@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from numerics.kernel_cache import njit
 
 __all__ = ["log1pmx", "log_expm1", "log_positive_root", "logistic", "logistic_triple", "softplus"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numba import njit
 
 from numerics.domain import DomainError
+from numerics.kernel_cache import njit
 
 __all__ = ["Table", "table_values", "table_values_and_slopes", "tabulate"]
 

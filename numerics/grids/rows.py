@@ -74,7 +74,8 @@ class Rows:
                 allowed = f"an output without the rows of another {what}: those there have {differs}"
                 raise DomainError(argument, str(out), allowed, f"Remove {self.folder} or choose another name")
             return
-        self.folder.mkdir(exist_ok=True)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise DomainError(argument, str(out), f"an output beside which there is no file {self.folder.name}")
         with atomic(path) as temporary:
             temporary.write_text(json.dumps(told, indent=1))
 

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from numerics.domain import DomainError
+from numerics.kernel_cache import njit
 
 __all__ = ["Contour", "Inversion"]
 

@@ -8,7 +8,8 @@ start at that place with that width and grow geometrically away from it.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from numerics.kernel_cache import njit
 
 __all__ = ["GL_NODES", "GL_WEIGHTS", "HALF_LOG_2PI", "REACH", "graded_mesh", "panel_edges", "uniform_mesh"]
 

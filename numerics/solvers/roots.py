@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 
-from numba import njit
+from numerics.kernel_cache import njit
 
 __all__ = ["MAX_ITERATIONS", "monotone_root", "specialised_source"]
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from scipy.special import loggamma, psi, zeta
 
+from numerics.kernel_cache import njit
 from numerics.quadrature import Inversion
 
 __all__ = ["BoltzmannWeight", "cumulants", "log_transform"]

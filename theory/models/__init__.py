@@ -6,7 +6,7 @@ from theory.models.hidden import HiddenManifold
 from theory.models.marchenko_pastur import continuum
 from theory.models.population_spectrum import population_eigenvalues, resampled_spectra
 from theory.models.spectral_law import Bulk, SpectralLaw
-from theory.models.stieltjes import StieltjesMap, atoms, s, stieltjes_equation, z
+from theory.models.stieltjes import StieltjesMap, atoms, stieltjes_equation
 
 __all__ = [
     "Bulk",
@@ -25,7 +25,5 @@ __all__ = [
     "covariance_law",
     "population_eigenvalues",
     "resampled_spectra",
-    "s",
     "stieltjes_equation",
-    "z",
 ]

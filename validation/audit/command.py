@@ -22,6 +22,7 @@ from validation.audit.measurement import Measurement, measure
 from validation.audit.reference import TIMES, GaussianReference
 from validation.audit.rows import DRAWS, SizeRow, TimeRow
 from validation.data import (
+    Copies,
     DataDimension,
     Dataset,
     Duplicates,
@@ -55,6 +56,7 @@ class Audit:
     all_rows: tuple[TimeRow, ...] | None  # the times with these rows
     sizes: tuple[SizeRow, ...]
     seed: int
+    copies: Copies  # held-out points that the training set has too: none of them is in any measurement
 
     @property
     def growth(self) -> tuple[tuple[int, float], ...]:
@@ -106,6 +108,9 @@ class Audit:
             coords=coordinates,
             attrs=provenance(data=self.data.name, P=self.measured.P, N=self.measured.N, seed=self.seed),
         )
+        counts = {"duplicates_exact": self.duplicates.exact, "duplicates_near": self.duplicates.near}
+        for name, count in {**counts, **self.copies.counts()}.items():
+            dataset[name] = ((), count, {"units": "points"})
         if self.dimension is not None:
             dataset = dataset.assign(dimension_variables(self.dimension))
         dataset["eigenvalue"] = ("mode", self.spectrum.eigenvalues)
@@ -157,7 +162,8 @@ def audit(
     duplicates = find_duplicates(data.X, device=device)
     carriers = find_carriers(data.X)
     left_out = carriers if carriers.few else Carriers()
-    train, held_out = split(_without(data.X, left_out), _typical(data.held_out), seed=seed)
+    parts = split(_without(data.X, left_out), _typical(data.held_out), seed=seed, device=device)
+    train, held_out = parts
     tell(f"spectrum of {len(train)} x {data.N}")
     gaussian = GaussianReference.of(train, seed)
     intrinsic = None
@@ -170,7 +176,7 @@ def audit(
     if twin:
         tell("empirical score of its Gaussian twin")
         sampler = Sampler(gaussian.spectrum, data.N, seed, device=device)
-        sample = [sampler.sample(n).float().cpu().numpy() for n in (len(train), len(held_out))]
+        sample = [sampler.sample(n).float().cpu().numpy() for n in (len(train), max(2, len(held_out)))]
         other = measure(*sample, t=measured.t, probes=probes, seed=seed, device=device)
     curve = None
     if finite_size:
@@ -181,7 +187,7 @@ def audit(
     all_rows = None
     if left_out:
         tell(f"the same with the rows {', '.join(map(str, left_out.rows))}, which carry the covariance")
-        train, held_out = split(data.X, data.held_out, seed=seed)
+        train, held_out = split(data.X, data.held_out, seed=seed, device=device)
         with_them = measure(train, held_out, t=measured.t, probes=probes, seed=seed, device=device)
         fresh = min(probes, len(held_out))
         all_rows = GaussianReference.of(train, seed).times(with_them, None, fresh, finite_size=finite_size, seed=seed)
@@ -202,6 +208,7 @@ def audit(
         all_rows=all_rows,
         sizes=tuple(_size(gaussian.spectrum, measured, sigma) for sigma in sigmas),
         seed=seed,
+        copies=parts.copies,
     )
 
 

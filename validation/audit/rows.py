@@ -72,7 +72,7 @@ class TimeRow:
     def verdict(self) -> str:
         """Which differences are there, what they may come from, and which number to trust."""
         if not math.isfinite(self.data.value):
-            return f"not measured: {self.data.reason}"
+            return f"{'infinite' if math.isinf(self.data.value) else 'not measured'}: {self.data.reason}"
         asymptotic = Estimate(self.theory, 0.0)
         if self.gaussian is None:
             apart = difference(

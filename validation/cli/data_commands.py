@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from numerics.domain import DomainError
 from validation.cli.options import Device, FigureFile, ImageSize, Key, Limit, Seed
-from validation.cli.terminal import app, console, given, made_folder, notes, numbers_of, progress_bar
+from validation.cli.terminal import app, console, folder_of, given, notes, numbers_of, progress_bar, say, stages
 
 
 @app.command(epilog="Example: `geomem audit images/ --sigma 0.1,0.5 --out audit`")
@@ -49,9 +50,9 @@ def audit(
     from validation.data import load
 
     sigmas = numbers_of("--sigma", sigma) if sigma else None
-    folder = made_folder(out) if out else None
+    folder = folder_of(out) if out else None
     dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
-    with notes.status("audit") as status:
+    with stages("audit") as tell:
         result = run(
             dataset,
             sigmas=sigmas,
@@ -60,12 +61,13 @@ def audit(
             finite_size=finite_size,
             seed=seed,
             device=device,
-            progress=lambda line: status.update(line),
+            progress=tell,
         )
+    files = write_audit(result, folder) if folder else []
     for item in audit_lines(result):
-        console.print(item, highlight=False)
-    if folder:
-        console.print("wrote " + ", ".join(map(str, write_audit(result, folder))), highlight=False)
+        console.print(item, markup=False, highlight=False)
+    if files:
+        say("wrote " + ", ".join(map(str, files)))
 
 
 def _audit_model(
@@ -78,17 +80,19 @@ def _audit_model(
     pipeline = is_pipeline(model)
     if data is not None and not pipeline:
         raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
-    folder = made_folder(out) if out else None
-    with notes.status("audit"):
+    folder = folder_of(out) if out else None
+    with stages("audit") as tell:
+        tell(f"losses of the networks of {model.name}")
         if pipeline:
             found = [audit_pipeline(model, data, points=probes, seed=seed, device=device, **options)]
         else:
-            found = audit_model(model, points=probes, device=device)
+            found = list(audit_model(model, points=probes, device=device))
+    files = [save_dataset(losses, folder / f"model-P{P}.csv") for P, losses in found] if folder else []
     for P, losses in found:
         for line in report_lines(P, losses):
-            console.print(line, markup=False, highlight=False)
-        if folder:
-            console.print(f"wrote {save_dataset(losses, folder / f'model-P{P}.csv')}", highlight=False)
+            say(line)
+    if files:
+        say("wrote " + ", ".join(map(str, files)))
 
 
 @app.command(
@@ -145,12 +149,12 @@ def spectrum(
             **given(key=key, limit=limit, image_size=image_size),
         )
     for result, files in found:
-        console.print(f"\n[bold]{result.attrs['data']}[/bold]", highlight=False)
+        console.print(f"\n[bold]{escape(result.attrs['data'])}[/bold]", highlight=False)
         for item in tables(result):
             console.print(item.shown(compact=True))
         for line in reading(result):
-            console.print(line, highlight=False)
-        console.print("wrote " + ", ".join(map(str, files)), highlight=False)
+            say(line)
+        say("wrote " + ", ".join(map(str, files)))
 
 
 @app.command(epilog="Example: `geomem train linear -P 100,1000,10000 --steps 2000 --out model.safetensors`")
@@ -175,6 +179,7 @@ def train(
     optimizer: Annotated[str, typer.Option(help="adam, or muon for the hidden matrices of an mlp.")] = "adam",
     sigma: Annotated[str, typer.Option(help="Range of noise that is learned, low,high in data units.")] = "0.002,10",
     precision: Annotated[str, typer.Option(help="auto (bfloat16 on cuda), float32, float64 or bfloat16.")] = "auto",
+    key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint if it is there.")] = True,
@@ -201,7 +206,7 @@ def train(
         steps, batch, learning_rate, noise=NoiseLevels(*levels), precision=precision, optimizer=optimizer
     )
     sizes = None if p is None else numbers_of("-P", p)
-    source = {"data": data, "seed": seed, **given(limit=limit, image_size=image_size)}
+    source = {"data": data, "seed": seed, **given(key=key, limit=limit, image_size=image_size)}
     chosen = given(kind=network, width=width, blocks=blocks, hidden=hidden, activation=activation)
     with ExitStack() as stack:
         many = launched()
@@ -214,5 +219,5 @@ def train(
             return
         for P, losses in audit_model(out, device=device):
             for line in report_lines(P, losses):
-                console.print(line, markup=False, highlight=False)
-        console.print(f"wrote {out}", highlight=False)
+                say(line)
+        say(f"wrote {out}")

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from numerics.domain import DomainError
-from validation.cli.options import Device, Limit, Seed
-from validation.cli.terminal import app, console, made_folder, notes, progress_bar
+from validation.cli.options import Device, ImageSize, Key, Limit, Seed
+from validation.cli.terminal import app, console, folder_of, given, progress_bar, say, stages
 
 
 @app.command(epilog="Example: `geomem validate --only linear_times --out validation-results`")
@@ -23,7 +24,7 @@ def validate(
     """Check theory against simulation: every experiment ends in agree, disagree or inconclusive, with numbers."""
     from validation.experiments import EXPERIMENTS, experiment
 
-    folder = made_folder(out)
+    folder = folder_of(out)
     preset = "full" if full else "quick"
     for name in only or EXPERIMENTS:
         module = experiment(name)
@@ -31,9 +32,9 @@ def validate(
             result = module.run(
                 preset=preset, seed=seed, progress=progress, out=folder / f"{name}-{preset}", device=device
             )
-        console.print(f"\n[bold]{name}[/bold]: {result.claim}", highlight=False)
-        console.print(result.table(), markup=False, highlight=False)
-        console.print(f"wrote {folder / name}-{preset}/", highlight=False)
+        console.print(f"\n[bold]{name}[/bold]: {escape(result.claim)}", highlight=False)
+        say(result.table())
+        say(f"wrote {folder / name}-{preset}/")
 
 
 @app.command(epilog="Example: `geomem report --out report.html`, or `geomem report my_images/ --full`")
@@ -43,7 +44,9 @@ def report(
         "report.html"
     ),
     full: Annotated[bool, typer.Option("--full", help="Full presets: an hour instead of minutes.")] = False,
+    key: Key = None,
     limit: Limit = None,
+    image_size: ImageSize = None,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -54,8 +57,7 @@ def report(
     if out.suffix not in (".html", ".htm"):
         raise DomainError("--out", str(out), "a file name that ends in .html")
     writable(out, argument="--out")
-    with notes.status("report") as status:
-        files = write_report(
-            out, data=data, full=full, limit=limit, seed=seed, device=device, progress=lambda line: status.update(line)
-        )
-    console.print("wrote " + ", ".join(map(str, files)), highlight=False)
+    chosen = given(key=key, limit=limit, image_size=image_size)
+    with stages("report") as tell:
+        files = write_report(out, data=data, full=full, seed=seed, device=device, progress=tell, **chosen)
+    say("wrote " + ", ".join(map(str, files)))

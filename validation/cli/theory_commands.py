@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from numerics.domain import DomainError
 from validation.cli.options import FigureFile
-from validation.cli.terminal import app, console, numbers_of, progress_bar
+from validation.cli.terminal import app, console, numbers_of, progress_bar, say
 
 
 class ModelName(StrEnum):
@@ -64,7 +65,7 @@ def times(
     from theory import collapse_time, condensation_time, generalization_time, onset_time
 
     chosen = _model(model, alpha_d, variances, fractions, activation)
-    table = Table(title=str(chosen), title_justify="left")
+    table = Table(title=escape(str(chosen)), title_justify="left")
     for column in ("time", "t = sigma²", "sigma", "log t", "DDPM alpha-bar"):
         table.add_column(column, justify="left" if column == "time" else "right")
     printed = []
@@ -77,7 +78,7 @@ def times(
         printed.append((function.kind, function.equation(chosen)) if equations else None)
     console.print(table)
     for kind, equation in filter(None, printed):
-        console.print(f"{kind}: {equation}", markup=False, highlight=False)
+        say(f"{kind}: {equation}")
 
 
 @app.command(epilog="Example: `geomem phase-diagram --out diagram.png --points 96`")
@@ -131,7 +132,7 @@ def phase_diagram(
         path = out.with_name(f"{out.stem}-{name}{out.suffix}") if view == "both" else out
         save(views[name](diagram), path)
         written.append(path)
-    console.print("wrote " + ", ".join(map(str, written)), highlight=False)
+    say("wrote " + ", ".join(map(str, written)))
 
 
 class _Family:

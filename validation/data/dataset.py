@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from numerics.domain import DomainError, integer
+from numerics.domain import DomainError, integer, printable
 from validation.data.cifar import cifar_files, read_cifar
-from validation.data.images import IMAGE_SUFFIXES, image_files, read_images
+from validation.data.image_folders import IMAGE_SUFFIXES, is_clutter, is_folder, survey
+from validation.data.images import read_images
 from validation.data.raw import DataError, Raw, regular, room
 from validation.data.readers import IDX_TYPES, is_idx_images, read_idx, read_npy, read_npz
 
@@ -146,7 +147,10 @@ def load(
     X, scale = _scaled(X, levels, (low, high), scaling)
     if held_out is not None:
         held_out, _ = _scaled(held_out, levels, (low, high), scaling)
-    return Dataset(X, raw.name, shape, scale, raw.source, labels, held_out, notes, files)
+    name, source = printable(raw.name), printable(raw.source)  # they go into tables, pages and figures
+    return Dataset(
+        X, name, shape, scale, source, labels, held_out, tuple(map(printable, notes)), tuple(map(printable, files))
+    )
 
 
 # --- which reader --------------------------------------------------------------------------------------------------
@@ -214,12 +218,13 @@ def _folder(path: Path, image_size: int | None, pick) -> tuple[Raw, int]:
         raw = read_cifar(batches, test, path.resolve().name, str(path))
     elif idx := [Path(entry.path) for entry in entries if is_idx_images(entry.name)]:
         raw = read_idx(_training(path, idx))
-    elif files := image_files(path):
-        return read_images(path, files, image_size, pick)
+    elif (images := survey(path)).files:
+        return read_images(path, images, image_size, pick)
     else:
-        inside = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        folders = [Path(entry.path) for entry in entries if is_folder(entry) and not is_clutter(entry.name)]
+        inside = [sub for sub in folders if not path.resolve().is_relative_to(sub.resolve())]  # no link back up
         if len(inside) == 1:  # an archive unpacked one level up, e.g. MNIST/raw
-            return _folder(Path(inside[0].path), image_size, pick)
+            return _folder(inside[0], image_size, pick)
         names = ", ".join(entry.name for entry in entries[:5]) + (", ..." if len(entries) > 5 else "")
         found = f"nothing readable in it (it holds {names})" if entries else "the folder is empty"
         raise DataError(path, found, "images, CIFAR batches or IDX files in a folder", "Arrays are given as files")
@@ -278,7 +283,7 @@ def _checked(source: str, X: np.ndarray) -> tuple[float, float]:
                 first = (start + int(row), int(column), tile[row, column])
             bad += int(wrong.sum())
         low, high = min(low, float(least)), max(high, float(most))
-    if bad:
+    if first is not None:
         row, column, value = first
         found = f"{bad} of {X.size} values are not finite, the first is {value} in sample {row}, coordinate {column}"
         raise DataError(source, found, "finite numbers only", "Drop or repair those samples")

@@ -1,88 +1,165 @@
-"""Reader of a folder of image files, recursively and in sorted order, e.g. CelebA's img_align_celeba."""
+"""Pixels of a folder of image files, as stored: 8 bits, one size or one asked for."""
 
 from __future__ import annotations
 
-import os
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from validation.data.image_folders import ImageFolder
 from validation.data.raw import DataError, Raw, reading, regular, room
 
-__all__ = ["IMAGE_SUFFIXES", "image_files", "read_images"]
+__all__ = ["read_images"]
 
-IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp")
-)
+_ORIENTATION = 0x0112
 
-
-def image_files(folder: Path) -> list[Path]:
-    """Every image below `folder` by its suffix, sorted by relative path, less hidden files and linked folders."""
-
-    def refuse(error: OSError) -> None:
-        remedy = "Change its mode or its owner"
-        raise DataError(error.filename, f"cannot be listed ({error.strerror})", "a readable folder", remedy)
-
-    found = [
-        Path(root, name)
-        for root, _, names in os.walk(folder, onerror=refuse)
-        for name in names
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-    ]
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+# What Pillow may try: no format that runs another program (EPS) or holds no pixels.
+FORMATS = (
+    "PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000", "AVIF", "PCX", "SGI",
+)  # fmt: skip
 
 
 def read_images(
-    folder: Path, files: list[Path], image_size: int | None, pick: Callable[[int], np.ndarray | None]
+    folder: Path, found: ImageFolder, image_size: int | None, pick: Callable[[int], np.ndarray | None]
 ) -> tuple[Raw, int]:
     """The images as uint8, (P, H, W) where all are grey and (P, 3, H, W) otherwise; also how many files there were.
 
     With `image_size` each is cropped to its central square and resampled (Lanczos) unless it has that size already;
-    without, all must have one size. Images with several frames give their first; an alpha channel is dropped. Where
-    every image lies in a subfolder, the labels number these in sorted order.
+    without, all must have one size. Images with several frames give their first; an alpha channel is dropped, an EXIF
+    orientation is not applied: as in torchvision and EDM. `pick` draws from the training and from the held-out images.
     """
-    total, chosen = len(files), pick(len(files))
-    if chosen is not None:
-        files = [files[i] for i in chosen]
+    total = len(found.files)
+    files, held_out = _picked(found.files, pick), _picked(found.held_out, pick)
     if len(files) < 2:
         raise DataError(folder, f"it holds {len(files)} image", "at least two samples")
-    colours, sizes, alpha, frames = set(), {}, 0, 0
-    for path in files:
-        regular(path)
-        with _decoding(path), Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                remedy = "Convert it to 8 bits, or save the numbers as .npy"
-                raise DataError(path, f"its pixels are not 8-bit (Pillow mode {image.mode})", "8-bit images", remedy)
-            colours.add("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
-            alpha += image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-            frames += getattr(image, "n_frames", 1) > 1
-            sizes.setdefault(image.size, path)
-    if image_size is None and len(sizes) > 1:
-        (one, first), (two, second) = list(sizes.items())[:2]
+    seen = _Seen.of(files + held_out)
+    if image_size is None and len(seen.sizes) > 1:
+        (one, first), (two, second) = list(seen.sizes.items())[:2]
         raise DataError(
             folder,
             f"its images are ragged: {first.name} is {one[0]}x{one[1]}, {second.name} is {two[0]}x{two[1]}",
             "images of one size",
-            "Pass image_size= to crop each to its central square and resize it",
+            "Pass image_size= (--image-size) to crop each to its central square and resize it",
         )
-    mode = "L" if colours == {"L"} else "RGB"
-    width, height = (image_size, image_size) if image_size is not None else next(iter(sizes))
-    shape = (height, width) if mode == "L" else (3, height, width)
-    room(folder, (len(files), *shape), 5)  # one byte as stored, four once scaled
+    width, height = (image_size, image_size) if image_size is not None else next(iter(seen.sizes))
+    shape = (height, width) if seen.mode == "L" else (3, height, width)
+    room(folder, (len(files) + len(held_out), *shape), 5)  # one byte as stored, four once scaled
+    array, kept = (_pixels(paths, shape, seen.mode, image_size) for paths in (files, held_out))
+    notes = [*found.notes, *seen.notes(image_size)]
+    if len(held_out) < len(found.held_out):
+        notes.append(f"{len(held_out)} of {len(found.held_out)} held-out samples were drawn, as many as limit allows")
+    labels = found.labels
+    if labels is not None and (chosen := pick(total)) is not None:
+        labels = labels[chosen]
+    held = kept if held_out else None
+    name = folder.name or folder.resolve().name
+    names = tuple(path.relative_to(folder).as_posix() for path in files)
+    return Raw(array, name, str(folder), labels, held, (0, 255), tuple(notes), names), total
+
+
+def _picked(files: list[Path], pick: Callable[[int], np.ndarray | None]) -> list[Path]:
+    chosen = pick(len(files))
+    return files if chosen is None else [files[i] for i in chosen]
+
+
+@dataclass
+class _Seen:
+    """What the headers of all images say, before any is decoded."""
+
+    colours: Counter = field(default_factory=Counter)
+    sizes: dict[tuple[int, int], Path] = field(default_factory=dict)
+    alpha: int = 0
+    frames: int = 0
+    turned: int = 0
+
+    @classmethod
+    def of(cls, files: list[Path]) -> _Seen:
+        seen = cls()
+        for path in files:
+            regular(path)
+            with _opened(path) as image:
+                _eight_bits(path, image)
+                seen.colours["L" if image.mode in ("1", "L", "LA", "La") else "RGB"] += 1
+                seen.alpha += image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+                seen.frames += getattr(image, "n_frames", 1) > 1
+                seen.turned += image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+                seen.sizes.setdefault(image.size, path)
+        return seen
+
+    @property
+    def mode(self) -> str:
+        return "RGB" if self.colours["RGB"] else "L"
+
+    def notes(self, image_size: int | None) -> Iterator[str]:
+        if self.alpha:
+            yield f"{self.alpha} images had an alpha channel, which was dropped"
+        if self.frames:
+            yield f"{self.frames} files had several frames, of which the first was taken"
+        if self.turned:
+            yield f"{self.turned} images have an EXIF orientation, which was not applied: pixels are as stored"
+        if self.colours["L"] and self.colours["RGB"]:
+            yield f"{self.colours['L']} grey images among {self.colours['RGB']} in colour were read as colour"
+        if image_size is not None and min(map(min, self.sizes)) < image_size:
+            yield f"images smaller than {image_size} pixels were enlarged"
+
+
+def _eight_bits(path: Path, image: Image.Image) -> None:
+    """`DataError` where Pillow would cut pixels to 8 bits, or clip them."""
+    depth = f"Pillow mode {image.mode}" if image.mode.startswith(("I", "F")) else _cut(path, image)
+    if depth:
+        remedy = "Convert it to 8 bits, or save the numbers as .npy"
+        raise DataError(path, f"its pixels are not 8-bit ({depth})", "8-bit images", remedy)
+
+
+def _cut(path: Path, image: Image.Image) -> str:
+    """The depth of colour images that Pillow opens in an 8-bit mode though their pixels have more bits; else ""."""
+    for tile in image.tile:
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if any(isinstance(a, str) and ";16" in a for a in arguments):
+            return "16 bits"
+        if image.format == "PPM" and any(isinstance(a, int) and a > 255 for a in arguments[1:]):
+            return f"levels up to {arguments[-1]}"
+    if image.format == "JPEG2000":  # the SIZ marker: 36 bytes of sizes, the number of components, bits - 1 of each
+        with open(path, "rb") as file:
+            head = file.read(1 << 16)
+        at = head.find(b"\xff\x4f\xff\x51")
+        bits = (head[at + 42] & 0x7F) + 1 if at >= 0 and len(head) > at + 42 else 8
+        return f"{bits} bits" if bits > 8 else ""
+    return ""
+
+
+def _pixels(files: list[Path], shape: tuple[int, ...], mode: str, image_size: int | None) -> np.ndarray:
     array = np.empty((len(files), *shape), np.uint8)
     for row, path in zip(array, files, strict=True):
-        with _decoding(path), Image.open(path) as image:
+        with _opened(path) as image:
             pixels = np.asarray(_prepared(image, mode, image_size))
         row[...] = pixels if mode == "L" else pixels.transpose(2, 0, 1)
-    notes = [f"{alpha} images had an alpha channel, which was dropped"] if alpha else []
-    notes += [f"{frames} files had several frames, of which the first was taken"] if frames else []
-    if image_size is not None and min(map(min, sizes)) < image_size:
-        notes.append(f"images smaller than {image_size} pixels were enlarged")
-    names = tuple(path.relative_to(folder).as_posix() for path in files)
-    return Raw(array, folder.name, str(folder), _classes(folder, files), None, (0, 255), tuple(notes), names), total
+    return array
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image, whatever its decoder raises turned into `DataError`.
+
+    Pillow refuses more than 179 million pixels, so that a small file cannot fill the memory; below, its warning is not shown.
+    """
+    with _decoding(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path, formats=_formats()) as image:
+            yield image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @contextmanager
@@ -107,11 +184,3 @@ def _prepared(image: Image.Image, mode: str, image_size: int | None) -> Image.Im
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.crop((left, top, left + side, top + side))
     return image if side == image_size else image.resize((image_size, image_size), Image.Resampling.LANCZOS)
-
-
-def _classes(folder: Path, files: list[Path]) -> np.ndarray | None:
-    tops = [path.relative_to(folder).parts for path in files]
-    names = sorted({parts[0] for parts in tops})
-    if any(len(parts) == 1 for parts in tops) or len(names) < 2:
-        return None
-    return np.array([names.index(parts[0]) for parts in tops])

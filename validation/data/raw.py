@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from numerics.domain import DomainError
+from numerics.domain import DomainError, printable
 
 __all__ = ["DataError", "Raw", "reading", "regular", "room"]
 
@@ -33,7 +33,7 @@ class DataError(DomainError):
 
     def __init__(self, source: Any, found: str, expected: str, remedy: str = ""):
         super().__init__(str(source), found, expected, remedy)
-        self.args = (f"{source}: {found}; expected {expected}" + (f". {remedy}" if remedy else ""),)
+        self.args = (printable(f"{source}: {found}; expected {expected}" + (f". {remedy}" if remedy else "")),)
 
 
 @dataclass(frozen=True, eq=False)

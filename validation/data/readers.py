@@ -7,6 +7,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterable
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,11 @@ __all__ = ["IDX_TYPES", "is_idx_images", "read_idx", "read_npy", "read_npz"]
 DATA_NAMES = ("x", "data", "images", "train", "x_train", "train_x", "train_images", "train_data", "samples")
 LABEL_NAMES = ("y", "labels", "label", "targets", "y_train", "train_y", "train_labels", "classes")
 HELD_OUT_NAMES = ("x_test", "test_x", "test_images", "test_data", "test", "held_out", "x_val", "val_images", "val")
+# moments of features, beside the images of a reference batch (guided diffusion) or alone (pytorch-fid, EDM)
+MEANS = frozenset(("mu", "mu_s", "mean"))
+COVARIANCES = frozenset(("sigma", "sigma_s", "cov", "covariance"))
+HEADER_BYTES = 10_000  # numpy's own bound
+KEY_REMEDY = "Choose with key= (--key)"
 NOT_DATA = re.compile(r"(^|_)(y|labels?|targets?|class(es)?|test|val|valid|held_out)(_|$)")
 
 # --- .npy and .npz -------------------------------------------------------------------------------------------------
@@ -31,8 +37,13 @@ def _header(file: BinaryIO, source: object) -> tuple[tuple[int, ...], np.dtype]:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
             raise DataError(source, f"its .npy version is {version}", "version 1 or 2, a plain array of numbers")
+        length = file.read(2 if version == (1, 0) else 4)
+        size = int.from_bytes(length, "little")
+        if size > HEADER_BYTES:  # before it is read: a zipped one may claim, and inflate to, 4 GiB
+            raise DataError(source, f"its header claims {size} bytes", f"an .npy header of at most {HEADER_BYTES}")
+        header = BytesIO(length + file.read(size))
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+        shape, _, dtype = read(header)
     return shape, dtype
 
 
@@ -116,23 +127,43 @@ def _named(headers: dict, names: Iterable[str]) -> list[str]:
 
 
 def _choose(path: Path, headers: dict, key: str | None) -> str:
-    listing = ", ".join(f"{k} {shape} {dtype}" for k, (shape, dtype) in headers.items())
+    shown = [f"{k} {shape} {dtype}" for k, (shape, dtype) in headers.items()]
+    listing = ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
     if not headers:
         raise DataError(path, "the archive holds no arrays", "at least one array (P, ...)")
     if key is not None:
         if key not in headers:
-            raise DataError(path, f"it has no array {key!r}", f"one of its arrays: {listing}", "Choose with key=")
+            raise DataError(path, f"it has no array {key!r}", f"one of its arrays: {listing}", KEY_REMEDY)
         return key
     candidates = [k for k, (shape, dtype) in headers.items() if len(shape) >= 2 and dtype.kind in "buif"]
+    if candidates and all(_covariance(k, headers) for k in candidates):
+        found = f"it holds statistics of samples ({listing}), not the samples"
+        raise DataError(path, found, "an array of samples (P, ...)", f"{KEY_REMEDY} if one of them is meant")
+    candidates = [k for k in candidates if not _covariance(k, headers)]
     candidates = [k for k in candidates if not NOT_DATA.search(k.lower())] or candidates
     if len(candidates) > 1:
         candidates = _named({k: None for k in candidates}, DATA_NAMES) or candidates
+    if len(candidates) > 1:  # one array of images beside features or coordinates of them
+        images = [k for k in candidates if _images(*headers[k])]
+        candidates = images if len(images) == 1 else candidates
     if len(candidates) == 1:
         return candidates[0]
     if not candidates and len(headers) == 1:
         return next(iter(headers))  # its own shape or dtype error says more than this one would
     found = "several arrays could be the data" if candidates else "no array could be the data"
-    raise DataError(path, found, f"one array (P, ...) of numbers; it holds {listing}", "Choose with key=")
+    raise DataError(path, found, f"one array (P, ...) of numbers; it holds {listing}", KEY_REMEDY)
+
+
+def _covariance(name: str, headers: dict) -> bool:
+    """Whether an array is the covariance of features by its name, its shape (n, n) and a mean (n,) beside it."""
+    shape = headers[name][0]
+    means = [k for k in headers if k.lower() in MEANS and headers[k][0] == shape[:1]]
+    return name.lower() in COVARIANCES and len(shape) == 2 and shape[0] == shape[1] and bool(means)
+
+
+def _images(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """(P, H, W, C) or (P, C, H, W) with 1, 3 or 4 channels, or 8-bit (P, H, W)."""
+    return (len(shape) == 4 and bool({1, 3, 4} & {shape[1], shape[3]})) or (len(shape) == 3 and dtype == np.uint8)
 
 
 # --- IDX -----------------------------------------------------------------------------------------------------------

@@ -178,7 +178,9 @@ def write_report(
     *,
     data: Path | None = None,
     full: bool = False,
+    key: str | None = None,
     limit: int | None = None,
+    image_size: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[str], None] | None = None,
@@ -190,15 +192,15 @@ def write_report(
     out : path ending in .html
     data : a data set to audit, or None for scikit-learn's digits
     full : the full presets of the experiments
-    limit : use at most this many samples of the data
+    key, limit, image_size : of `validation.data.load`
+    progress : called with a line as each stage starts, and within an experiment with its count
     """
     from jinja2 import Environment, PackageLoader, select_autoescape
 
     tell = progress or (lambda line: None)
     started = time.monotonic()
     folder = out.with_name(out.stem + "-files")
-    folder.mkdir(parents=True, exist_ok=True)
-    dataset = load(data, limit=limit, seed=seed)  # bad input is told before any work
+    dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)  # bad input is told before any work
     tell("theory")
     sections = [theory_section()]
     tell("phase diagrams")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -79,6 +79,14 @@ def check_levels(t: Any, device: torch.device, *, count: int | None = None, name
     return torch.from_numpy(values).to(device)
 
 
+@overload
+def check_rows(
+    index: Any, count: int, total: int, device: torch.device, name: str, required: Literal[True]
+) -> torch.Tensor: ...
+@overload
+def check_rows(
+    index: Any, count: int, total: int, device: torch.device, name: str, required: bool = False
+) -> torch.Tensor | None: ...
 def check_rows(
     index: Any, count: int, total: int, device: torch.device, name: str, required: bool = False
 ) -> torch.Tensor | None:

@@ -262,14 +262,16 @@ def run(
 
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise DomainError("--out", str(out), "a file name that ends in .png, .pdf or .svg")
-    pipeline = model is not None and is_pipeline(model)  # which, unlike a checkpoint, does not know its data
-    sources = {"DATA": data, "--subspaces": subspaces, "--model": None if pipeline else model}
+    pipeline = (
+        model if model is not None and is_pipeline(model) else None
+    )  # which, unlike a checkpoint, does not know its data
+    sources = {"DATA": data, "--subspaces": subspaces, "--model": None if pipeline is not None else model}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
         raise DomainError(given[1], str(subspaces if given[1] == "--subspaces" else model), f"left out with {given[0]}")
     if P is not None and subspaces is None:
         raise DomainError("-P", P, "left out without --subspaces", "Use --limit to take fewer samples of a data set")
-    if pipeline and subspaces is not None:
+    if pipeline is not None and subspaces is not None:
         raise DomainError("--subspaces", subspaces, "left out with the pipeline of --model")
     if options and given[-1:] in (["--subspaces"], ["--model"]):
         name = next(iter(options))
@@ -282,8 +284,8 @@ def run(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise DomainError("--device", device, "a torch device that is present here") from error
-    if pipeline:
-        subjects = [from_pipeline(model, data, device=device, seed=seed, **options)]
+    if pipeline is not None:
+        subjects = [from_pipeline(pipeline, data, device=device, seed=seed, **options)]
     elif model is not None:
         subjects = list(from_model(model, device=device))
     elif subspaces is not None:
@@ -292,7 +294,7 @@ def run(
         subjects = [from_data(data, seed=seed, **options)]
     grids = [noise_levels(subject, points, sigmas) for subject in subjects]
     paths = [out if len(subjects) == 1 else out.with_name(f"{out.stem}-P{s.P}{out.suffix}") for s in subjects]
-    common = {"probes": probes, "seed": seed, "device": device}
+    common: dict[str, Any] = {"probes": probes, "seed": seed, "device": device}
     stores = [
         Rows(path.with_suffix(".nc"), identity(subject, t, **common), what="spectrum", argument="--out")
         for subject, t, path in zip(subjects, grids, paths, strict=True)

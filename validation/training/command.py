@@ -42,6 +42,10 @@ def train(
     """
     if not str(out).endswith(".safetensors"):
         raise DomainError("--out", str(out), "a file name that ends in .safetensors")
+    given = [name for name in ("key", "limit", "image_size") if source.get(name) is not None]
+    if source["data"] == "linear" and given:
+        option = "--" + given[0].replace("_", "-")
+        raise DomainError(option, source[given[0]], "left out with the data of linear, which are drawn, not read")
     X, _, _ = split(source)
     sizes = [len(X)] if sizes is None else [integer("P", P, minimum=2) for P in sizes]
     if max(sizes) > len(X):

@@ -239,7 +239,10 @@ def _save(result: ExperimentResult, times: Sequence[Mapping[str, Any]], folder: 
     if "data_dimension" in result.curves:
         names = [name for name in result.curves.data_vars if name.startswith("data_dimension")]
         save_dataset(result.curves[names], folder / "losing_dimensions_dimension.csv")
-    with atomic(folder / "losing_dimensions_times.csv") as temporary, open(temporary, "w", newline="") as file:
+    with (
+        atomic(folder / "losing_dimensions_times.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, list(times[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in times)

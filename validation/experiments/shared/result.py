@@ -115,7 +115,7 @@ class ExperimentResult:
             writer.writerow({k: _number(v) if isinstance(v, float) else v for k, v in row.cells().items()})
         if path is not None:
             with atomic(path) as temporary:
-                temporary.write_text(buffer.getvalue())
+                temporary.write_text(buffer.getvalue(), encoding="utf-8")
         return buffer.getvalue()
 
 

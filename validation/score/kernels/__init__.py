@@ -9,12 +9,13 @@ from validation.score.kernels.tile_kernels import (
     search_clusters,
     weigh_rows,
 )
-from validation.score.kernels.vector_math import COMPILED, LANES
+from validation.score.kernels.vector_math import COMPILED, LANES, exp
 
 __all__ = [
     "COMPILED",
     "LANES",
     "add_sparse_rows",
+    "exp",
     "largest_rows",
     "pair_displacements",
     "pair_energies",

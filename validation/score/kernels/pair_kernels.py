@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from numerics.kernel_cache import njit
 from validation.score.kernels.vector_math import SUMS
 
 __all__ = ["pair_displacements", "pair_energies"]

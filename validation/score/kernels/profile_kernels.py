@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from numerics.kernel_cache import njit
 from validation.score.kernels.vector_math import LANES, SUMS, exp
 
 __all__ = ["profile_rows"]

@@ -1,6 +1,7 @@
 """Data models: what is known of the law of the data, from isotropic to hidden manifolds, and their covariance spectra."""
 
 from theory.models.covariance import covariance_cdf, covariance_density, covariance_law
+from theory.models.fields import Field, ImageCovariance, StationaryField
 from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
 from theory.models.hidden import HiddenManifold
 from theory.models.marchenko_pastur import continuum
@@ -10,12 +11,15 @@ from theory.models.stieltjes import StieltjesMap, atoms, stieltjes_equation
 
 __all__ = [
     "Bulk",
+    "Field",
     "GaussianModel",
     "HiddenManifold",
+    "ImageCovariance",
     "Isotropic",
     "LinearManifold",
     "SpectralLaw",
     "Spectrum",
+    "StationaryField",
     "StieltjesMap",
     "Subspaces",
     "atoms",

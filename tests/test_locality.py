@@ -49,12 +49,12 @@ def test_information_of_a_patch_to_thirty_digits():
         power = [[1 / max(a * a + b * b, 1) for b in k] for a in k]
         scale = mpmath.mpf(n * n) / sum(sum(row) for row in power)
         cosine = [mpmath.cos(2 * mpmath.pi * i / n) for i in range(n)]
+        sine = [mpmath.sin(2 * mpmath.pi * i / n) for i in range(n)]
         for a in range(9):
             for b in range(9):
                 i, j = a // 3 - b // 3, a % 3 - b % 3
                 total = sum(
-                    power[p][q]
-                    * (cosine[p * i % n] * cosine[q * j % n] - mpmath.sin(2 * mpmath.pi * p * i / n) * mpmath.sin(2 * mpmath.pi * q * j / n))
+                    power[p][q] * (cosine[p * i % n] * cosine[q * j % n] - sine[p * i % n] * sine[q * j % n])
                     for p in range(n)
                     for q in range(n)
                 )
@@ -77,7 +77,9 @@ def test_collapse_of_a_patch_is_where_information_equals_the_load():
 def test_all_times_of_a_patch_keep_their_order():
     from theory import condensation_time, generalization_time, onset_time
 
-    times = [f(FIELD, P=[100, 10_000], patch=3) for f in (generalization_time, condensation_time, collapse_time, onset_time)]
+    times = [
+        f(FIELD, P=[100, 10_000], patch=3) for f in (generalization_time, condensation_time, collapse_time, onset_time)
+    ]
     assert (np.diff(np.array(times), axis=0) > 0).all()
 
 
@@ -100,7 +102,9 @@ def test_long_patches_of_a_markov_chain_reach_szegos_limit_at_1_over_n():
 
 
 def test_szegos_limit_is_the_integral_over_the_power_spectrum():
-    value = markov_information().subs({sp.Symbol("rho", real=True): sp.Rational(7, 10), sp.Symbol("s", positive=True): 2, t: sp.Rational(1, 5)})
+    value = markov_information().subs(
+        {sp.Symbol("rho", real=True): sp.Rational(7, 10), sp.Symbol("s", positive=True): 2, t: sp.Rational(1, 5)}
+    )
     with mpmath.workdps(40):
         S = lambda k: 2 * (1 - mpmath.mpf("0.49")) / (1 - mpmath.mpf("1.4") * mpmath.cos(k) + mpmath.mpf("0.49"))  # noqa: E731
         integral = mpmath.quad(lambda k: mpmath.log(1 + S(k) * 5), [0, mpmath.pi / 2, mpmath.pi]) / mpmath.pi / 2
@@ -139,7 +143,9 @@ def test_bag_of_a_data_set_knows_its_means():
     np.testing.assert_allclose(np.sort(model.patch(3, equivariant=True).eigenvalues), measured, rtol=2e-3)
     corner = model.patch(3, place=(0, 0))
     assert corner.N == 4
-    np.testing.assert_allclose(np.sort(corner.eigenvalues), np.linalg.eigvalsh(np.cov(X[:, 0, :2, :2].reshape(-1, 4).T)), rtol=1e-9)
+    np.testing.assert_allclose(
+        np.sort(corner.eigenvalues), np.linalg.eigvalsh(np.cov(X[:, 0, :2, :2].reshape(-1, 4).T)), rtol=1e-9
+    )
 
 
 def test_diagram_over_noise_patch_and_size():

@@ -1,6 +1,6 @@
 """The top floor: data, empirical score, simulations and experiments that check the theory, in torch.
 
-`from validation import EmpiricalScore, point_collapse_times` work and are what loads torch; `import validation` alone does not.
+Its public names are imported when first asked for, and are what loads torch: `import validation` alone does not.
 """
 
 from importlib import import_module
@@ -10,11 +10,15 @@ from numerics.moved import redirect
 
 if TYPE_CHECKING:
     from validation.points import point_collapse_times
-    from validation.score import EmpiricalScore
+    from validation.score import EmpiricalScore, LocalScore
 
-__all__ = ["EmpiricalScore", "point_collapse_times"]
+__all__ = ["EmpiricalScore", "LocalScore", "point_collapse_times"]
 
-_LAZY = {"EmpiricalScore": "validation.score", "point_collapse_times": "validation.points"}
+_LAZY = {
+    "EmpiricalScore": "validation.score",
+    "LocalScore": "validation.score",
+    "point_collapse_times": "validation.points",
+}
 
 redirect(
     {

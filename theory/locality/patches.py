@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
-from numerics.domain import DomainError, finite
+from numerics.domain import DomainError, finite, positive
 from theory.locality.information import patch_information
 from theory.models import Field
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["critical_patch", "patch_diagram", "patch_load"]
 
@@ -52,13 +54,14 @@ def critical_patch(model: Field, t: Any, P: Any, *, equivariant: bool = False) -
     >>> critical_patch(StationaryField.power_law(32), [1.0, 0.25, 0.0625, 0.01], 50_000).tolist()
     [5, 3, 3, 1]
     """
-    load = np.asarray(patch_load(model, P, equivariant=equivariant))
-    t = np.asarray(finite("t", t))
+    field = _field(model)
+    load = np.asarray(patch_load(field, P, equivariant=equivariant))
+    t = positive("t", t)
     shape = np.broadcast_shapes(load.shape, t.shape)
     largest = np.zeros(shape, dtype=np.int64)
     open_ = np.ones(shape, dtype=bool)
-    for width in model.widths:
-        open_ = open_ & (np.asarray(patch_information(model, t, width, equivariant=equivariant)) <= load)
+    for width in field.widths:
+        open_ = open_ & (np.asarray(patch_information(field, t, width, equivariant=equivariant)) <= load)
         if not open_.any():
             break
         largest[open_] = width
@@ -77,6 +80,8 @@ def patch_diagram(model: Field, t: Any, P: Any, *, widths: Any = None, equivaria
     -------
     Dataset with `information` (width, t) and `residual_entropy` (width, t, P) in nats, `critical_patch` (t, P) in pixels.
     """
+    import xarray as xr  # slow to import, and only needed here
+
     field = _field(model)
     t, P = np.atleast_1d(finite("t", t)), np.atleast_1d(finite("P", P))
     widths = [w for w in field.widths if w <= 15] if widths is None else list(widths)

@@ -30,6 +30,15 @@ from theory.times import (
     generalization_time,
     onset_time,
 )
+from theory.training import (
+    RandomFeatures,
+    finite_sample_gain,
+    finite_sample_loss,
+    finite_sample_noise,
+    generalization_training_time,
+    memorization_training_time,
+    training_window,
+)
 
 redirect({"theory.asymptotics": "theory.rem.asymptotics"})
 
@@ -40,6 +49,7 @@ __all__ = [
     "LinearManifold",
     "Mixture",
     "PowerLaw",
+    "RandomFeatures",
     "Spectrum",
     "StationaryField",
     "Subspaces",
@@ -53,10 +63,16 @@ __all__ = [
     "excess_entropy",
     "expected_log_partition",
     "expected_participation",
+    "finite_sample_gain",
+    "finite_sample_loss",
+    "finite_sample_noise",
     "free_energy",
     "generalization_time",
+    "generalization_training_time",
+    "memorization_training_time",
     "onset_time",
     "speciation_time",
     "subspace_collapse_times",
+    "training_window",
     "true_point_weight",
 ]

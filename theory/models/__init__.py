@@ -1,5 +1,6 @@
 """Data models: what is known of the law of the data, from isotropic to hidden manifolds and mixtures, and their spectra."""
 
+from theory.models.activations import Activation, activation
 from theory.models.covariance import covariance_cdf, covariance_density, covariance_law
 from theory.models.fields import Field, ImageCovariance, StationaryField
 from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
@@ -12,6 +13,7 @@ from theory.models.spectral_law import Bulk, SpectralLaw
 from theory.models.stieltjes import StieltjesMap, atoms, stieltjes_equation
 
 __all__ = [
+    "Activation",
     "Bulk",
     "Field",
     "GaussianModel",
@@ -27,6 +29,7 @@ __all__ = [
     "StationaryField",
     "StieltjesMap",
     "Subspaces",
+    "activation",
     "atoms",
     "continuum",
     "covariance_cdf",

@@ -198,6 +198,10 @@ def _labelled(subject, t, scores, found, probes, seed) -> xr.Dataset:
     ).assign_coords(group=list(subject.groups))
     data["t"].attrs["units"] = "squared data units"
     data["data_variance"] = ("group", [float(subject.variances[b].mean()) for b in subject.groups.values()])
+    if subject.copies is not None:
+        for name, count in subject.copies.counts().items():
+            data[name] = ((), count, {"units": "points"})
+        data.attrs["held_out_copies"] = subject.copies.report("points kept back")
     alpha = math.log(subject.P) / subject.N
     for name, time in (("collapse", collapse_time), ("condensation", condensation_time)):
         data.attrs[f"log_t_{name}"] = float(time(Spectrum(subject.variances), alpha, log=True))

@@ -16,7 +16,7 @@ import torch
 
 from numerics.domain import DomainError, integer, positive
 from theory import Spectrum, condensation_time, onset_time
-from validation.data import load, split
+from validation.data import Copies, Split, load, split
 from validation.spectra import BlockData, ScoreFunction
 from validation.training import members
 
@@ -36,6 +36,7 @@ class Subject:
     groups : name -> directions that are reported together
     networks : name -> score in these axes; origin : what tells the file they come from, as it is now, from any other
     t_range : noise variances that the networks know
+    copies : which of the points looked at were left out of `fresh`, because X has them; None for synthetic data
     """
 
     name: str
@@ -47,6 +48,7 @@ class Subject:
     networks: Mapping[str, ScoreFunction] = field(default_factory=dict)
     origin: str = ""
     t_range: tuple[float, float] = (0.0, math.inf)
+    copies: Copies | None = None
 
     @property
     def P(self) -> int:
@@ -73,8 +75,17 @@ class _Turned:
 def from_data(data: str | os.PathLike | None, *, seed: int = 0, **options: Any) -> Subject:
     """A data set, as `validation.data.load` reads it (None: scikit-learn's digits); a part is kept back as fresh points."""
     dataset = load(data, seed=seed, **options)
-    train, fresh = split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH)
-    return _principal(dataset.name, *(torch.from_numpy(np.array(part, dtype=np.float64)) for part in (train, fresh)))
+    parts = _fresh(split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH), dataset.name)
+    points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in parts)
+    return replace(_principal(dataset.name, *points), copies=parts.copies)
+
+
+def _fresh(parts: Split, name: str) -> Split:
+    """The same, if at least two points are fresh."""
+    if len(parts.held_out) < 2:
+        found = f"{name}, of which {len(parts.held_out)} points are fresh: {parts.copies.report('points kept back')}"
+        raise DomainError("DATA", found, "a set that has at least 2 points to keep back that are no training points")
+    return parts
 
 
 def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
@@ -115,11 +126,12 @@ def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
 
 def from_model(path: str | os.PathLike, *, device: str = "cpu") -> Iterator[Subject]:
     """Every network of a checkpoint of `geomem train`, on the data it was trained on."""
-    for _, face, X, fresh, _ in members(path, device=device, dtype=torch.float64):
+    for member in members(path, device=device, dtype=torch.float64):
+        _, face, X, fresh, _ = member
         if len(fresh) < 2:
             raise DomainError("--model", str(path), "trained on data of which at least 2 points were kept back")
         seen = _principal(f"network of {os.path.basename(path)}", X.cpu(), fresh.cpu(), network=face, device=device)
-        yield replace(seen, origin=hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16])
+        yield replace(seen, copies=member.copies, origin=hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16])
 
 
 def from_pipeline(
@@ -143,10 +155,10 @@ def from_pipeline(
         remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
         raise DomainError("--model", str(path), f"a network of images {shape}; its own are {face.shape}", remedy)
     face.module.to(device)
-    train, fresh = split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH)
-    points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in (train, fresh))
+    parts = _fresh(split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH), dataset.name)
+    points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in parts)
     seen = _principal(f"{os.path.basename(os.path.abspath(path))} on {dataset.name}", *points, face, device)
-    return replace(seen, origin=pipeline_mark(path), t_range=face.t_range)
+    return replace(seen, origin=pipeline_mark(path), t_range=face.t_range, copies=parts.copies)
 
 
 def _principal(

@@ -50,6 +50,7 @@ class Raw:
     held_out: np.ndarray | None = None
     levels: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # of each row, relative to the source
 
 
 def regular(path: Path) -> int:

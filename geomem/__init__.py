@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from validation.audit import audit
     from validation.data import load
     from validation.points import point_collapse_times
-    from validation.score import EmpiricalScore, LocalScore
+    from validation.score import EmpiricalScore
+    from validation.score.local import LocalScore
     from validation.spectrum import spectrum
 
 _MEASUREMENTS = {
     "EmpiricalScore": "validation.score",
-    "LocalScore": "validation.score",
+    "LocalScore": "validation.score.local",
     "audit": "validation.audit",
     "load": "validation.data",
     "point_collapse_times": "validation.points",

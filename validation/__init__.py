@@ -10,13 +10,14 @@ from numerics.moved import redirect
 
 if TYPE_CHECKING:
     from validation.points import point_collapse_times
-    from validation.score import EmpiricalScore, LocalScore
+    from validation.score import EmpiricalScore
+    from validation.score.local import LocalScore
 
 __all__ = ["EmpiricalScore", "LocalScore", "point_collapse_times"]
 
 _LAZY = {
     "EmpiricalScore": "validation.score",
-    "LocalScore": "validation.score",
+    "LocalScore": "validation.score.local",
     "point_collapse_times": "validation.points",
 }
 

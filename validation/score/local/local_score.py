@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from numerics.domain import DomainError, integer
-from validation.score.empirical_score import EmpiricalScore
+from numerics.domain import DomainError, integer, positive
+from validation.score import EmpiricalScore
 from validation.score.local.patches import all_patches, border_types, folded, pad, patch_at
-from validation.score.queries import check_levels
 
 __all__ = ["BORDERS", "LocalScore"]
 
@@ -261,7 +260,10 @@ class LocalScore:
         images = values.to(self.device, torch.float64).reshape(-1, self.C, self.H, self.W)
         if not bool(torch.isfinite(images).all()):
             raise DomainError("x", "NaN or infinite entries", "finite numbers")
-        level = check_levels(t, self.device, count=len(images))
+        levels = positive("t", t.detach().cpu().numpy() if isinstance(t, torch.Tensor) else t)
+        if levels.ndim > 1 or levels.size not in (1, len(images)):
+            raise DomainError("t", levels.shape, f"a number, or one for each of {len(images)} images")
+        level = torch.from_numpy(np.broadcast_to(levels.reshape(-1), (len(images),)).copy()).to(self.device)
         if callable(self.patch):
             if level.unique().numel() != 1:
                 raise DomainError("t", "several noise levels", "one number where the patch depends on it")

@@ -95,6 +95,7 @@ def test_audit_is_reproducible_and_saves(tmp_path):
         "audit-times.csv",
         "audit-sizes.csv",
         "audit-growth.csv",
+        "audit-points.csv",
     }
     assert all(p.stat().st_size > 0 for p in files)
     assert any("neighbours: two-nn" in str(line) for line in audit_lines(a))

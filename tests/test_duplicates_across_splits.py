@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from numerics.domain import DomainError
-from validation.data import data_dimension, find_copies, find_duplicates, load, memorised_fraction, split
+from validation.audit import audit, audit_facts, audit_tables, measure, write_audit
+from validation.data import Dataset, data_dimension, find_copies, find_duplicates, load, memorised_fraction, split
 
 
 def gaussians(seed, P, N, dtype=np.float64):
@@ -168,3 +169,62 @@ def test_split_of_rows_with_copies_among_them():
     nearest = np.linalg.norm(found.held_out[:, None] - found.train[None], axis=2).min(axis=1)
     assert nearest.min(initial=1.0) > 0.1
     assert split(X, None, seed=3).copies.count == 0
+
+
+# --- the audit ------------------------------------------------------------------------------------------------------------
+
+QUICK = {"twin": False, "finite_size": False, "probes": 100, "sigmas": [0.3, 0.5]}
+
+
+def audited(X, held_out):
+    return audit(Dataset(X, "set", X.shape[1:], "data units", "a generator", held_out=held_out), **QUICK)
+
+
+def test_audit_of_held_out_points_that_are_training_points(tmp_path):
+    """A fifth of the held-out points in the training set: t_g and the samples needed are those of the clean ones."""
+    X, own = gaussians(13, 600, 8), gaussians(14, 80, 8)
+    mixed = np.concatenate([X[:10], own[:50], last_bit(X[10:20]), own[50:]])
+    clean, found = audited(X, own), audited(X, mixed)
+    for one, other in zip(clean.times, found.times, strict=True):
+        assert other.data.value == pytest.approx(one.data.value, rel=1e-9), one.kind
+    assert [row.data.value for row in found.sizes] == pytest.approx([row.data.value for row in clean.sizes], rel=1e-9)
+    assert (clean.copies.count, found.copies.count) == (0, 20)
+    # left in, they move both: the test can fail
+    spoilt = measure(X, mixed, t=clean.measured.t, probes=100)
+    assert spoilt.nearest.value < 0.85 * clean.measured.nearest.value
+    assert abs(spoilt.critical_size(0.09).value - clean.sizes[0].data.value) > 3 * clean.sizes[0].data.error
+
+    sentence = "20 of 100 held-out points left out because the training set has them (10 exactly, 10 nearly)."
+    assert sentence in audit_facts(found)
+    row = ("held out, copies of a training sample among them", "100", "10", "10")
+    assert row in audit_tables(found)[-1].rows
+    numbers = found.to_dataset()
+    assert [int(numbers[f"held_out_{name}"]) for name in ("looked_at", "exact_copies", "near_copies")] == [100, 10, 10]
+    assert "100,10,10" in next(p for p in write_audit(found, tmp_path) if p.name == "audit-points.csv").read_text()
+
+
+def test_audit_of_rows_drawn_from_data_with_copies():
+    """Half of the rows are there twice, to the last bit: t_g is that of the different rows, within 3 errors."""
+    X = gaussians(15, 900, 6)
+    once, twice = audited(X, None), audited(np.concatenate([X, last_bit(X[:450])]), None)
+    assert twice.copies.count > 20
+    a, b = once.row("generalization").data, twice.row("generalization").data
+    assert abs(a.value - b.value) < 3 * np.hypot(a.error, b.error)
+    a, b = once.sizes[1].data, twice.sizes[1].data  # doubled rows count twice among the P: at most log 2
+    assert abs(a.value - b.value) < np.log(2) + 3 * np.hypot(a.error, b.error)
+    assert any("share their weight" in line for line in audit_facts(twice))
+    assert not any("share their weight" in line for line in audit_facts(once))
+    assert twice.measured.nearest.value == pytest.approx(once.measured.nearest.value, rel=0.2)
+
+
+def test_audit_where_every_held_out_point_is_a_training_point(tmp_path):
+    X = gaussians(16, 60, 5)
+    found = audited(X, X[20:30].copy())
+    assert found.copies.count == 10
+    assert np.isfinite(found.row("collapse").data.value)
+    for kind in ("condensation", "generalization"):
+        assert found.row(kind).verdict == "not measured: fewer than 2 held-out points are no copies of training points"
+    assert all("no copies" in row.note for row in found.sizes)
+    cells = [cell for table in audit_tables(found) for row in table.rows for cell in row]
+    assert not {"nan", "inf"} & set(cells)
+    assert all(path.stat().st_size for path in write_audit(found, tmp_path))

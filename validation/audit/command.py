@@ -26,6 +26,7 @@ from theory.finite_size import collapse_curve, finite_size_times
 from theory.noise import t_to_alpha_bar, t_to_sigma
 from validation.audit.measurement import Measurement, measure
 from validation.data import (
+    Copies,
     DataDimension,
     Dataset,
     Duplicates,
@@ -80,7 +81,7 @@ class TimeRow:
     def verdict(self) -> str:
         """Which differences are there, and which number to trust."""
         if not math.isfinite(self.data.value):
-            return f"not measured: {self.data.reason}"
+            return f"{'infinite' if math.isinf(self.data.value) else 'not measured'}: {self.data.reason}"
         asymptotic = Estimate(self.theory, 0.0)
         gaussian = next((e for e in (self.finite, self.twin) if e is not None and math.isfinite(e.value)), None)
         finite_size = gaussian is not None and _differ(gaussian, asymptotic)
@@ -125,6 +126,7 @@ class Audit:
     times: tuple[TimeRow, ...]
     sizes: tuple[SizeRow, ...]
     seed: int
+    copies: Copies  # held-out points that the training set has too: none of them is in any measurement
 
     @property
     def growth(self) -> tuple[tuple[int, float], ...]:
@@ -175,6 +177,9 @@ class Audit:
             coords=coordinates,
             attrs=provenance(data=self.data.name, P=self.measured.P, N=self.measured.N, seed=self.seed),
         )
+        counts = {"duplicates_exact": self.duplicates.exact, "duplicates_near": self.duplicates.near}
+        for name, count in {**counts, **self.copies.counts()}.items():
+            dataset[name] = ((), count, {"units": "points"})
         if self.dimension is not None:
             dataset = dataset.assign(dimension_variables(self.dimension))
         dataset["eigenvalue"] = ("mode", self.spectrum.eigenvalues)
@@ -220,7 +225,8 @@ def audit(
         sigmas = tuple(map(float, np.atleast_1d(positive("sigmas", sigmas))))
     probes = integer("probes", probes, minimum=2)
     tell = progress or (lambda line: None)
-    train, held_out = split(data.X, data.held_out, seed=seed)
+    parts = split(data.X, data.held_out, seed=seed, device=device)
+    train, held_out = parts
     tell(f"spectrum of {len(train)} x {data.N}")
     spectrum = Spectrum.from_samples(train)
     tell("duplicates and nearest neighbours")
@@ -235,7 +241,7 @@ def audit(
     if twin:
         tell("empirical score of its Gaussian twin")
         sampler = Sampler(spectrum, data.N, seed, device=device)
-        sample = [sampler.sample(n).float().cpu().numpy() for n in (len(train), len(held_out))]
+        sample = [sampler.sample(n).float().cpu().numpy() for n in (len(train), max(2, len(held_out)))]
         other = measure(*sample, t=measured.t, probes=probes, seed=seed, device=device)
     alpha = math.log(measured.P) / measured.N
     finite, curve = {}, None
@@ -256,7 +262,7 @@ def audit(
         collapse = t_to_sigma(collapse_time(spectrum, alpha))
         sigmas = tuple(float(f"{fraction * collapse:.2g}") for fraction in FRACTIONS)
     sizes = tuple(_size(spectrum, measured, sigma) for sigma in sigmas)
-    return Audit(data, spectrum, duplicates, intrinsic, measured, other, curve, times, sizes, seed)
+    return Audit(data, spectrum, duplicates, intrinsic, measured, other, curve, times, sizes, seed, parts.copies)
 
 
 def _finite_size(spectrum: Spectrum, measured: Measurement, seed: int):

@@ -17,6 +17,8 @@ __all__ = ["audit_facts", "audit_lines", "audit_tables", "write_audit"]
 
 
 def _estimate(estimate: Any) -> str:
+    if estimate is not None and math.isinf(estimate.value):
+        return "∞"
     if estimate is None or not math.isfinite(estimate.value):
         return "-"
     return f"{estimate.value:.4g} ± {estimate.error:.1g}"
@@ -35,7 +37,7 @@ def _log_size(log_p: float) -> str:
 
 
 def audit_tables(result: Audit) -> list[TableData]:
-    """The times, the sizes, and what more data buys."""
+    """The times, the sizes, what more data buys, and the points that all of it is made of."""
     times = TableData(
         "Times in VE units t = sigma² (squared data units); sigma and DDPM alpha-bar are those of the measured value.",
         ("time", "theory, N → ∞", "theory at P, N", "Gaussian twin", "measured", "sigma", "alpha-bar", "verdict"),
@@ -73,7 +75,21 @@ def audit_tables(result: Audit) -> list[TableData]:
         ("samples", "sigma at collapse"),
         [(f"{factor:,} x {result.measured.P:,}", f"{sigma:.4g}") for factor, sigma in result.growth],
     )
-    return [times, sizes, growth]
+    d, counts = result.duplicates, result.copies.counts()
+    points = TableData(
+        "Points. Held-out points that the training set has too are left out of every measurement.",
+        ("points", "number", "exact copies", "near copies"),
+        [
+            ("all samples, copies of an earlier one among them", f"{result.data.P:,}", f"{d.exact:,}", f"{d.near:,}"),
+            (
+                "held out, copies of a training sample among them",
+                f"{counts['held_out_looked_at']:,}",
+                f"{counts['held_out_exact_copies']:,}",
+                f"{counts['held_out_near_copies']:,}",
+            ),
+        ],
+    )
+    return [times, sizes, growth, points]
 
 
 def audit_facts(result: Audit) -> list[str]:
@@ -85,6 +101,7 @@ def audit_facts(result: Audit) -> list[str]:
         f"{result.alpha:.4g}.",
         f"Mean variance per coordinate {result.spectrum.mean_variance:.4g}; effective dimension (participation of the "
         f"covariance eigenvalues) {result.spectrum.effective_dimension:.1f}; {result.duplicates.report()}.",
+        f"{result.copies.report()}.",
         f"Nearest training point of a held-out sample: mean squared distance per dimension {_estimate(m.nearest)}. "
         "Theory says that this is the best noise variance t_g, for every kind of data.",
     ]
@@ -95,7 +112,17 @@ def audit_facts(result: Audit) -> list[str]:
             "noisy training point is drawn back to itself. How many samples lower noise needs is in the table of sizes."
         )
     if result.dimension is not None:
-        facts.insert(2, f"Dimension seen at the distance of neighbours: {result.dimension.report()}.")
+        facts.insert(3, f"Dimension seen at the distance of neighbours: {result.dimension.report()}.")
+    blank = [
+        f"the Gaussian twin's {row.kind}: {row.twin.reason}" for row in result.times if row.twin and row.twin.reason
+    ]
+    if result.duplicates.exact + result.duplicates.near:
+        facts.append(
+            "Samples that are there more than once share their weight: as a group they are memorised at higher noise than the "
+            "collapse that is measured here, row by row."
+        )
+    if blank:
+        facts.append(f"Note: no number for {'; '.join(blank)}.")
     return facts + [f"Note: {line}" for line in data.dropped]
 
 
@@ -110,6 +137,6 @@ def write_audit(result: Audit, folder: Path) -> list[Path]:
     written = [folder / "audit.png", folder / "audit.nc"]
     figures.save(audit_figure(result), written[0])
     save_dataset(result.to_dataset(), written[1])
-    for name, table in zip(("times", "sizes", "growth"), audit_tables(result), strict=True):
+    for name, table in zip(("times", "sizes", "growth", "points"), audit_tables(result), strict=True):
         written.append(table.write(folder / f"audit-{name}.csv"))
     return written

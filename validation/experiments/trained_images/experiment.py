@@ -20,7 +20,7 @@ import xarray as xr
 
 from numerics.domain import DomainError, integer
 from numerics.store import save_dataset
-from validation.experiments.shared import ExperimentResult, Row, chosen, provenance, save, save_figure
+from validation.experiments.shared import ExperimentResult, Row, checkpoint, chosen, provenance, save, save_figure
 from validation.experiments.trained_images.probes import WINDOW, average_pool, measure_images
 from validation.networks import NetworkScore
 from validation.simulation import Prediction, judge
@@ -217,8 +217,7 @@ def _train(
     out: str | os.PathLike | None,
     device: str,
 ) -> Any:
-    name = f"{preset.name.replace(' ', '-')}-seed{seed}.safetensors"
-    path = None if out is None else Path(out) / "checkpoints" / name
+    path = checkpoint(out, preset.name, seed)
     seeds = [1000 * seed + m for m in range(len(sizes))]
     options = {"seeds": seeds, "device": device, "path": path, "note": {"data": dict(note)}}
     trainer = Trainer([X[:P] for P in sizes], preset.network, preset.training, **options)

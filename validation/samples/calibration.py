@@ -2,9 +2,15 @@ r"""What a distance is worth: against the law of fresh points' distances to the 
 
 .. math:: p=\frac{1+\#\{\text{fresh points at least as near}\}}{1+\#\{\text{fresh points}\}}
 
-is a p-value of "this sample is a fresh draw of the data", whatever the data. Over many samples the rule of Benjamini and
-Hochberg keeps the expected share of false discoveries at `rate`. Fresh points that many samples are compared with are shared:
-their p-values are positively dependent, which that rule allows.
+is a p-value of "this sample is a fresh draw of the data", whatever the data; it is never below 1/(n + 1). The ratio of distances
+to first and second neighbour has a known law where the density is locally uniform, of dimension D: :math:`P(r\le\rho)=\rho^D`.
+So below the lowest twentieth u of the fresh points' ratios
+
+.. math:: p=P(r\le u)\,(r/u)^{D},\qquad 1/D=\operatorname{mean}_{r<u}\log(u/r),
+
+Hill's estimator, with the 95 % lower limit of D in its place. Over many samples the rule of Benjamini and Hochberg keeps the
+expected share of false discoveries at `rate`. The fresh points are shared by all samples: their p-values are positively
+dependent, which that rule allows.
 """
 
 from __future__ import annotations
@@ -15,7 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = ["Fraction", "discoveries", "excess", "p_values"]
+__all__ = ["LOWEST", "Fraction", "discoveries", "excess", "p_values", "ratio_p_values"]
+
+LOWEST = 0.05  # share of fresh points whose ratios make the tail
+FEWEST = 5  # of them, below which the tail is not fitted
 
 
 def p_values(values: np.ndarray, null: np.ndarray) -> np.ndarray:
@@ -25,6 +34,26 @@ def p_values(values: np.ndarray, null: np.ndarray) -> np.ndarray:
     [0.25, 1.0]
     """
     return (1 + np.searchsorted(np.sort(null), values, side="right")) / (1 + len(null))
+
+
+def ratio_p_values(ratio: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """(S,) p-values of ratios in [0, 1] against fresh points' ratios `null` (n,), with the tail below their lowest twentieth.
+
+    >>> null = np.linspace(0.001, 1, 1000) ** 0.1  # the law in ten dimensions
+    >>> float(f"{ratio_p_values(np.array([0.25]), null)[0]:.1g}") > 0.25**10
+    True
+    """
+    p = p_values(ratio, null)
+    tail = np.sort(null)[: int(LOWEST * len(null))]
+    if len(tail) < FEWEST:
+        return p
+    u = tail[-1]
+    logs = np.log(u / np.maximum(tail[:-1], np.finfo(float).tiny)).sum()
+    if not logs > 0:
+        return p
+    dimension = stats.chi2.ppf(0.05, 2 * (len(tail) - 1)) / (2 * logs)  # 2 D logs is chi-square
+    below = ratio < u
+    return np.where(below, (1 + len(tail)) / (1 + len(null)) * (ratio / u) ** dimension, p)
 
 
 def discoveries(p: np.ndarray, rate: float) -> np.ndarray:

@@ -35,12 +35,14 @@ def copying_statistic(
     *,
     seed: int = 0,
 ) -> tuple[float, int]:
-    """(C_T, cells used); NaN where no cell has 20 of each.
+    """(C_T, cells used), over cells with 20 of each (or all there are, of smaller sets); NaN where there is none.
 
     distances : to the training set, of the samples and of the held-out points
     """
     from sklearn.cluster import KMeans
 
+    if min(len(samples), len(held_out)) < 2:
+        return math.nan, 0
     count = int(max(1, min(10, len(held_out) // (3 * LEAST), len(samples) // (3 * LEAST), len(train) // 2)))
     rng = np.random.default_rng(seed)
     rows = train if len(train) <= FITTED else train[np.sort(rng.choice(len(train), FITTED, replace=False))]

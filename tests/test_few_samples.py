@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from numerics.domain import DomainError
-from theory import Isotropic
+from theory import Isotropic, Spectrum, collapse_time
 from theory.finite_size import finite_size_times
-from validation.audit import audit, audit_facts, audit_tables, write_audit
+from validation.audit import audit, audit_facts, audit_model, audit_tables, report_lines, write_audit
 from validation.data import Dataset, data_dimension, split
+from validation.spectrum import from_data, reading, spectrum, tables
+from validation.training import NoiseLevels, TrainingConfig, train
 
 
 def rows(P, N=8, seed=0):
@@ -89,3 +91,54 @@ def test_dimension_of_few_points(P):
     assert np.isnan(found.error).all()
     assert "mle - (too few points" in found.report()
     assert "nan" not in found.report()
+
+
+@pytest.mark.parametrize("P", [2, 3, 4, 5])
+def test_spectrum_of_few_training_points(P, tmp_path):
+    np.save(tmp_path / "few.npy", rows(P + 2))  # two are kept back
+    subject = from_data(tmp_path / "few.npy")
+    assert subject.P == P
+    found = spectrum(subject, np.geomspace(0.05, 20, 5), probes=4)
+    at_training_points = found["kept"].sel(place=["noisy", "fresh"])
+    assert np.isfinite(at_training_points).all()
+    cells = [cell for table in tables(found) for row in table.rows for cell in row]
+    assert not any("nan" in cell.lower() or "inf" in cell.lower() for cell in cells)
+    assert any("the fewest that make a training set" in line for line in reading(found)) == (P < 4)
+
+
+def test_training_on_few_points(tmp_path):
+    np.save(tmp_path / "few.npy", rows(6))
+    config = TrainingConfig(2, 4, 1e-3, noise=NoiseLevels(0.1, 2.0))
+    source = {"data": str(tmp_path / "few.npy"), "seed": 0}
+    train(source, [2, 3, 4, 5], {"kind": "mlp", "width": 8, "blocks": 1}, config, tmp_path / "net.safetensors")
+    found = audit_model(tmp_path / "net.safetensors", points=4)
+    assert [P for P, _ in found] == [2, 3, 4, 5]
+    for P, losses in found:
+        lines = report_lines(P, losses)
+        assert np.isfinite(losses["network"].sel(where="training")).all()
+        assert "nan" not in "".join(lines)
+        assert "- on fresh points: fewer than 2 were kept back." in lines
+
+
+# --- eigenvalues of few samples -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("P", "N"), [(2, 30), (5, 30), (50, 200)])
+def test_rounding_of_a_sample_covariance_is_zero(P, N, dtype):
+    X = 3e4 * rows(P, N, seed=P).astype(dtype)
+    X -= X.mean(axis=0)
+    values = np.linalg.eigvalsh(X.T @ X / dtype(P - 1))
+    assert values.min() < 0
+    assert values.dtype == dtype
+    found, exact = Spectrum(values), Spectrum.from_samples(X.astype(np.float64))
+    assert found.eigenvalues.min() == 0
+    np.testing.assert_allclose(found.eigenvalues, exact.eigenvalues, atol=20 * N * np.finfo(dtype).eps * values.max())
+    alpha = math.log(P) / N
+    assert collapse_time(found, alpha) == pytest.approx(collapse_time(exact, alpha), rel=2e-3)
+
+
+def test_negative_eigenvalues_beyond_rounding_are_refused_with_a_remedy():
+    for values in ([1.0, -1e-12], np.array([1.0, -1e-5], np.float32), [-1.0, -2.0], [1.0, 0.5, -0.1]):
+        with pytest.raises(DomainError, match=r"eigenvalues = -.*>= 0.*Spectrum\.from_samples"):
+            Spectrum(values)

@@ -22,8 +22,8 @@ import sympy as sp
 
 from numerics.domain import DomainError, finite, positive
 from numerics.solvers import Solution, Status
-from theory.engine import engine
-from theory.models import Spectrum
+from theory.engine import Engine, engine, needs_dimension
+from theory.models import Mixture, Spectrum
 from theory.rem import KINDS, closed_form, time_equation
 
 __all__ = [
@@ -61,6 +61,20 @@ def load(model: Any, alpha: Any = None, P: Any = None, N: Any = None) -> Any:
     return np.log(P) / N
 
 
+def placed(model: Any, alpha: Any = None, P: Any = None, N: Any = None) -> tuple[Engine, Any]:
+    """The engine of `model` and the checked load; mixtures and limits of power laws take N beside alpha as well."""
+    if not needs_dimension(model):
+        alpha = load(model, alpha, P, N)
+        return engine(model), alpha
+    if isinstance(model, Mixture):
+        N = model.dimension(N)
+    if alpha is None:
+        alpha = load(model, None, P, N)
+    elif P is not None:
+        raise DomainError("alpha, P", (alpha, P), "either of them")
+    return engine(model, N), positive("alpha", alpha)
+
+
 def deliver(solution: Solution, *, log: bool, what: str) -> Any:
     """The values of a solve for log t, as times or as their logarithms; NaN with a warning where there is none."""
     value, status = solution.value, solution.status
@@ -86,11 +100,15 @@ def _symbolic(model: Any, alpha: Any) -> bool:
 
 
 def _time(kind: str, model: Any, alpha: Any, P: Any, N: Any, log: bool) -> Any:
-    alpha = load(model, alpha, P, N)
-    if _symbolic(model, alpha):
-        value = closed_form(kind, model, alpha)
-        return sp.log(value) if log else value
-    return deliver(engine(model).log_time(kind, alpha), log=log, what=f"{kind} time")
+    if needs_dimension(model):
+        ready, alpha = placed(model, alpha, P, N)
+    else:
+        alpha = load(model, alpha, P, N)
+        if _symbolic(model, alpha):
+            value = closed_form(kind, model, alpha)
+            return sp.log(value) if log else value
+        ready = engine(model)
+    return deliver(ready.log_time(kind, alpha), log=log, what=f"{kind} time")
 
 
 class TimeFunction(Protocol):
@@ -111,7 +129,8 @@ def _equipped(kind: str) -> Callable[[Callable[..., Any]], TimeFunction]:
             return time_equation(kind, model)
 
         def solve(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None) -> Solution:
-            return engine(model).log_time(kind, load(model, alpha, P, N))
+            ready, alpha = placed(model, alpha, P, N)
+            return ready.log_time(kind, alpha)
 
         equation.__doc__ = f"The sympy equation whose solution in t is the {kind} time of `model`."
         solve.__doc__ = f"The {kind} time as a `Solution` for log t: value, status, residual, iterations, branch."
@@ -133,15 +152,17 @@ def onset_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, l
 
     Parameters
     ----------
-    model : Isotropic, LinearManifold, Subspaces, Spectrum or HiddenManifold
+    model : Isotropic, LinearManifold, Subspaces, Spectrum, PowerLaw, HiddenManifold or Mixture
     alpha : number or array > 0, or sympy symbol
-        :math:`\log P/N`; alternatively `P` (>= 2) and `N` (`N` is known to a Spectrum).
+        :math:`\log P/N`; alternatively `P` (>= 2) and `N` (`N` is known to a Spectrum). A Mixture without its own N, and a
+        PowerLaw without N, need `N` beside alpha too.
     log : bool
         Return :math:`\log t`, also where t itself is below float range.
 
     Returns
     -------
-    float or array, shape of alpha broadcast with alpha_D; squared data units. NaN, with a warning, where unsolved.
+    float or array, shape of alpha broadcast with alpha_D; squared data units. NaN, with a warning, where unsolved. For a
+    Mixture one more axis, the last: its classes.
 
     Raises
     ------
@@ -212,19 +233,21 @@ def generalization_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any 
     return _time("generalization", model, alpha, P, N, log)
 
 
-def critical_alpha(model: Any, t: Any, *, kind: str = "collapse", log: bool = False) -> Any:
+def critical_alpha(model: Any, t: Any, N: Any = None, *, kind: str = "collapse", log: bool = False) -> Any:
     r"""The load :math:`\alpha=\log P/N` at which the time of `kind` is `t`; for collapse :math:`\frac12\mathcal L(t)`.
 
     Parameters
     ----------
     model : a data model
     t : number or array > 0, VE time in squared data units (its logarithm if `log`)
+    N : number > 0, for models that need it: a Mixture, whose class k has :math:`\frac12\mathcal L_k(t)-\log(\pi_k)/N`, and the
+        limit of a PowerLaw
     kind : "collapse" (default), "onset", "condensation" or "generalization"
 
     Returns
     -------
-    float or array. For "generalization" NaN, with a warning, where t is above :math:`2\langle r\rangle`, the limit of
-    :math:`t_g` at small load.
+    float or array; for a Mixture the load of the whole at which each class has that time, classes along the last axis. For
+    "generalization" NaN, with a warning, where t is above :math:`2\langle r\rangle`, the limit of :math:`t_g` at small load.
 
     >>> from theory import LinearManifold
     >>> round(critical_alpha(LinearManifold(0.5), 1.40961276380), 9)
@@ -233,7 +256,7 @@ def critical_alpha(model: Any, t: Any, *, kind: str = "collapse", log: bool = Fa
     if kind not in KINDS:
         raise DomainError("kind", kind, f"one of {', '.join(KINDS)}")
     log_t = finite("t", t) if log else np.log(positive("t", t))
-    return deliver_value(engine(model).critical_alpha(kind, log_t), "critical alpha")
+    return deliver_value(engine(model, N).critical_alpha(kind, log_t), "critical alpha")
 
 
 def critical_dataset_size(model: Any, t: Any, N: Any = None, *, kind: str = "collapse", log: bool = False) -> Any:
@@ -243,7 +266,7 @@ def critical_dataset_size(model: Any, t: Any, N: Any = None, *, kind: str = "col
     ----------
     model, t, kind : as in `critical_alpha`
     N : number > 0
-        Ambient dimension (known to a Spectrum).
+        Ambient dimension (known to a Spectrum, and to a Mixture that has one).
     log : bool
         Return :math:`\log P_c`.
 
@@ -257,11 +280,12 @@ def critical_dataset_size(model: Any, t: Any, N: Any = None, *, kind: str = "col
     >>> print(critical_dataset_size(Isotropic(1.0), t=1e-3, N=3072))
     4.6424048175...e+4608
     """
-    if N is None and isinstance(model, Spectrum):
+    if N is None and isinstance(model, (Spectrum, Mixture)):
         N = model.N
     if N is None:
         raise DomainError("N", N, "a number > 0", "the ambient dimension")
-    log_P = np.asarray(positive("N", N) * critical_alpha(model, t, kind=kind))
+    size = positive("N", N)[..., None] if isinstance(model, Mixture) else positive("N", N)
+    log_P = np.asarray(size * critical_alpha(model, t, N if needs_dimension(model) else None, kind=kind))
     if log:
         return float(log_P) if log_P.ndim == 0 else log_P
     if log_P.ndim == 0:

@@ -1,23 +1,31 @@
-"""Data models: what is known of the law of the data, from isotropic to hidden manifolds, and their covariance spectra."""
+"""Data models: what is known of the law of the data, from isotropic to hidden manifolds and mixtures, and their spectra."""
 
+from theory.models.activations import Activation, activation
 from theory.models.covariance import covariance_cdf, covariance_density, covariance_law
 from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
 from theory.models.hidden import HiddenManifold
 from theory.models.marchenko_pastur import continuum
+from theory.models.mixture import Mixture
 from theory.models.population_spectrum import population_eigenvalues, resampled_spectra
+from theory.models.power_law import InfinitePowerLaw, PowerLaw
 from theory.models.spectral_law import Bulk, SpectralLaw
 from theory.models.stieltjes import StieltjesMap, atoms, stieltjes_equation
 
 __all__ = [
+    "Activation",
     "Bulk",
     "GaussianModel",
     "HiddenManifold",
+    "InfinitePowerLaw",
     "Isotropic",
     "LinearManifold",
+    "Mixture",
+    "PowerLaw",
     "SpectralLaw",
     "Spectrum",
     "StieltjesMap",
     "Subspaces",
+    "activation",
     "atoms",
     "continuum",
     "covariance_cdf",

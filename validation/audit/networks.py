@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -53,24 +54,28 @@ def audit_pipeline(
     points: int = 256,
     seed: int = 0,
     device: str = "cpu",
+    network: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[int, xr.Dataset]:
-    """A diffusers pipeline as `audit_model` has it, on data that are given: those it was trained on.
+    """A diffusers pipeline, or UNet, as `audit_model` has it, on data that are given: those it was trained on.
 
     The population is that of the Gaussian with their covariance, where there are enough of them to know it. Points kept back
     are fresh to the empirical score, and to the network only if its trainer kept them back too.
 
+    network : scheduler, variant, centre, unit, see `validation.spectrum.subjects.from_pipeline`
+
     Raises
     ------
-    DomainError : see `validation.spectrum.subjects.from_pipeline`
+    DomainError : see there
     """
-    subject = from_pipeline(path, data, device=device, seed=seed, **options)
+    subject = from_pipeline(path, data, device=device, seed=seed, **(network or {}), **options)
     low, high = max(subject.t_range[0], 2e-3**2), min(subject.t_range[1], 10.0**2)
     t = np.geomspace(low * (1 + 1e-6), high * (1 - 1e-6), 13)
     X, fresh = subject.X.to(device), subject.fresh.to(device)
     reference = FittedGaussian(X) if len(X) >= _PER_DIRECTION * subject.N else None
     losses = convergence(subject.networks["network"], X, t, fresh=fresh, exact=reference, points=points, seed=seed)
-    return len(X), losses.assign_attrs(_left_out(subject.copies))
+    remarks = {"remarks": "; ".join(subject.remarks)} if subject.remarks else {}
+    return len(X), losses.assign_attrs(_left_out(subject.copies) | remarks)
 
 
 def _cell(value: float) -> str:
@@ -93,6 +98,8 @@ def report_lines(P: int, losses: xr.Dataset) -> list[str]:
         )
         numbers = "".join(f"{_cell(value):>12}" for value in (t, t**0.5, *own, *new))
         lines.append(f"{numbers}  {at['label'].item()}")
+    if "remarks" in losses.attrs:
+        lines.append(f"Of the network: {losses.attrs['remarks']}.")
     if np.isnan(losses["network"].sel(where="fresh")).all():
         lines.append("- on fresh points: fewer than 2 were kept back.")
     if np.isnan(losses["population"].sel(where="training")).all():

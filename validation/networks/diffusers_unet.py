@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from numerics.domain import DomainError, finite
 from theory.noise import t_from_alpha_bar
@@ -98,15 +99,18 @@ class DiffusersScore(ModelScore):
             ) from error
         allowed = f"a folder with a {_INDEX} that diffusers' save_pretrained wrote"
         if is_pipeline(path):
-            with open(Path(path) / _INDEX, encoding="utf-8") as file:
-                parts = {name for name in json.load(file) if not name.startswith("_")}
+            try:
+                listed = json.loads((Path(path) / _INDEX).read_bytes())
+                parts = {name for name in dict(listed) if not name.startswith("_")}
+            except (OSError, ValueError, TypeError, RecursionError) as error:
+                raise DomainError("path", str(path), allowed, f"({_INDEX}: {error})") from error
             if parts != {"unet", "scheduler"}:
                 raise DomainError("path", str(path), "a pipeline of unet and scheduler", f"(it has {sorted(parts)})")
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
             pipeline = DiffusionPipeline.from_pretrained(str(path))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
             raise DomainError("path", str(path), allowed, f"({error})") from error
         finally:
             if shown:

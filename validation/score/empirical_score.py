@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from numerics.domain import DomainError
+from validation.devices import device_of
 from validation.score.noise_profile import noise_profile
 from validation.score.posterior import Jacobian, PosteriorCovariance
 from validation.score.pruning import Clusters
@@ -86,14 +88,10 @@ class EmpiricalScore:
         clusters: int | str | None = None,
         group: Any = None,
     ):
-        dtype = _name(dtype)
-        if dtype not in DTYPES:
+        dtype = _name(dtype) if isinstance(dtype, (str, type, np.dtype, torch.dtype)) else dtype
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             raise DomainError("dtype", dtype, " or ".join(map(repr, DTYPES)))
-        try:
-            self.device = torch.device(device)
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise DomainError("device", str(device), "a torch device that is present here") from error
+        self.device = device_of(device)
         self._data = TrainingSet(X, device=self.device, dtype=DTYPES[dtype])
         self._clusters = None
         if clusters is not None:

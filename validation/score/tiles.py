@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from numerics.domain import DomainError
+from numerics.domain import DomainError, shaped
 from validation.score.double_double import half_squared_distance
 from validation.score.kernels import COMPILED, pair_displacements, pair_energies
 from validation.score.workers import in_threads, thread_count
 
-__all__ = ["DTYPES", "LARGEST", "TrainingSet", "rounding"]
+__all__ = ["DTYPES", "LARGEST", "TrainingSet", "plain_tensor", "rounding"]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 CENTRE_ROWS = 8192  # rows that fix the centre: any point near the data does, and a memory-mapped file is read once less
@@ -217,14 +217,18 @@ def check_matrix(name: str, X: Any) -> np.ndarray | torch.Tensor:
     """A (P, N) real array, P >= 1 and N >= 1, numpy or torch, unchanged, or `DomainError`; entries are not read."""
     allowed = "a real array of shape (P, N) with P >= 1 and N >= 1"
     if isinstance(X, torch.Tensor):
-        X = X.detach()
+        X = plain_tensor(name, X, allowed)
         real = not X.dtype.is_complex
     else:
-        try:
-            X = X if isinstance(X, np.ndarray) else np.asarray(X)
-        except ValueError as error:
-            raise DomainError(name, X, allowed) from error
+        X = shaped(name, X, allowed=allowed)
         real = X.dtype.kind in "fiub"
     if X.ndim != 2 or 0 in X.shape or not real:
         raise DomainError(name, f"an array of shape {tuple(X.shape)} and dtype {X.dtype}", allowed)
     return X
+
+
+def plain_tensor(name: str, x: torch.Tensor, allowed: str) -> torch.Tensor:
+    """A dense tensor that holds numbers, detached, or `DomainError`: not a sparse one, nor one on the meta device."""
+    if x.layout != torch.strided or x.is_meta:
+        raise DomainError(name, f"a tensor of layout {x.layout} on {x.device}", f"dense: {allowed}", "Try .to_dense()")
+    return x.detach()

@@ -23,6 +23,7 @@ from numerics.grids import Rows, mark
 from numerics.store import provenance, save_dataset, versions, writable
 from theory import Spectrum, collapse_time, condensation_time
 from validation.data import as_columns, available, data_dimension, dimension_variables
+from validation.devices import device_of
 from validation.networks import is_pipeline
 from validation.score import EmpiricalScore
 from validation.spectra import (
@@ -278,10 +279,7 @@ def run(
         raise DomainError("--sigma", str(sigmas), "two numbers low,high with 0 < low < high")
     probes = integer("--probes", probes, minimum=2)
     writable(out, argument="--out")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DomainError("--device", device, "a torch device that is present here") from error
+    device_of(device, "--device")
     if pipeline:
         subjects = [from_pipeline(model, data, device=device, seed=seed, **options)]
     elif model is not None:

@@ -119,7 +119,32 @@ def test_picture_of_the_rooms_is_that_of_the_code(rooms):
     assert rooms.picture() in (ROOT / "docs/architecture.md").read_text()
 
 
-def test_files_named_in_the_map_exist():
-    for page in ("docs/architecture.md", "CONTRIBUTING.md"):
-        for name in re.findall(r"`((?:\w+/)+[\w.]*)`", (ROOT / page).read_text()):
-            assert (ROOT / name).exists(), f"{page} names {name}"
+def test_files_named_in_the_pages_exist():
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs/derivations").glob("*.md"),
+    ]
+    for page in pages:
+        for name in re.findall(r"`((?:docs|numerics|tests|theory|validation)/[\w./]*)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def _is_package(name):
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.submodule_search_locations is not None
+
+
+def test_papers_page_names_what_exists():
+    from validation.experiments import EXPERIMENTS
+
+    page = (ROOT / "docs/papers.md").read_text()
+    for name in re.findall(r"`((?:\w+/)+[\w.]*)`", page):
+        assert (ROOT / name).exists(), name
+    for module, name in re.findall(r"`((?:theory|validation)(?:\.\w+)*)\.(\w+)(?:\(|`)", page):
+        whole = importlib.util.find_spec(f"{module}.{name}") is not None if _is_package(module) else False
+        assert whole or hasattr(importlib.import_module(module), name), f"docs/papers.md names {module}.{name}"
+    assert set(re.findall(r"--only (\w+)", page)) <= set(EXPERIMENTS)
+    for target in re.findall(r"\]\((\w[\w/]*\.md)\)", page):
+        assert (ROOT / "docs" / target).exists(), target

@@ -1,11 +1,12 @@
 """What the public functions ask of a data model, and how a Gaussian model answers.
 
 An engine takes and returns arrays and logarithms of times, as `Solution`s with a status per cell; `theory.times` and
-`theory.basins` wrap it in checked, friendly functions. A new kind of model registers its engine with `engine.register`.
+`theory.basins` wrap it in checked, friendly functions. A new kind of model registers its engine with `_engine.register`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any, Protocol
 
@@ -13,11 +14,24 @@ import numpy as np
 from scipy.optimize import elementwise
 
 from numerics.domain import DomainError
+from numerics.quadrature import series_rule
 from numerics.solvers import Solution, Status
 from theory.lowering import kernel
-from theory.models import HiddenManifold, Isotropic, LinearManifold, Spectrum, Subspaces
+from theory.models import (
+    HiddenManifold,
+    InfinitePowerLaw,
+    Isotropic,
+    LinearManifold,
+    Mixture,
+    PowerLaw,
+    Spectrum,
+    Subspaces,
+)
 
-__all__ = ["Engine", "GaussianEngine", "engine"]
+__all__ = ["Engine", "GaussianEngine", "MixtureEngine", "engine", "needs_dimension"]
+
+_MODELS = "a data model: Isotropic, LinearManifold, Subspaces, Spectrum, PowerLaw, HiddenManifold or Mixture"
+_FALL = 500.0  # the list of a power law's variances is followed down to e^-500 of the largest, the rest summed at first order
 
 
 class Engine(Protocol):
@@ -36,10 +50,27 @@ class Engine(Protocol):
         """Squared basin radius per dimension."""
 
 
+def needs_dimension(model: Any) -> bool:
+    """Whether the times of `model` depend on N by itself and not only through the load log P / N."""
+    return isinstance(model, Mixture) or (isinstance(model, PowerLaw) and model.N is None)
+
+
+def engine(model: Any, N: Any = None) -> Engine:
+    """The engine of `model`; in dimension `N` where it needs one, or has one already."""
+    if isinstance(model, Mixture):
+        return MixtureEngine(model, N)
+    if isinstance(model, PowerLaw) and model.N is None:
+        if N is None:
+            raise DomainError(
+                "N", None, "a number >= 1", "The limit of a power law has r_k = c k^-a with a c that grows with N"
+            )
+        model = model.in_dimension(N)
+    return _engine(model)
+
+
 @singledispatch
-def engine(model: Any) -> Engine:
-    """The engine of `model`."""
-    raise DomainError("model", model, "a data model: Isotropic, LinearManifold, Subspaces, Spectrum or HiddenManifold")
+def _engine(model: Any) -> Engine:
+    raise DomainError("model", model, _MODELS)
 
 
 class GaussianEngine:
@@ -137,6 +168,42 @@ class GaussianEngine:
         )
 
 
+class MixtureEngine:
+    r"""Times of well-separated classes: those of each class at its own load, along a last axis.
+
+    The class models answer for themselves at :math:`\alpha_k=\alpha+\log(\pi_k)/N`.
+    """
+
+    def __init__(self, mixture: Mixture, N: Any = None):
+        self.mixture, self.N = mixture, mixture.dimension(N)
+        self.engines = [engine(model, self.N) for model in mixture.models]
+
+    def _classes(self, ask: Callable[[Engine, Any], Solution], alpha: Any = None) -> Solution:
+        """One solution with the answers of all classes to `ask(engine, load)`; the load is None without alpha."""
+        loads: Any = [None] * len(self.engines)
+        if alpha is not None:
+            loads = np.moveaxis(self.mixture.class_loads(alpha, self.N), -1, 0)
+        found = [ask(e, load) for e, load in zip(self.engines, loads, strict=True)]
+        fields = ("value", "status", "residual", "iterations", "branch")
+        columns = ([np.asarray(getattr(f, name)) for f in found] for name in fields)
+        return Solution(*(np.stack(np.broadcast_arrays(*column), axis=-1) for column in columns))
+
+    def log_time(self, kind: str, alpha, delta=0.0) -> Solution:
+        beside = () if np.all(np.equal(delta, 0.0)) else (delta,)  # which only Gaussian models take
+        return self._classes(lambda e, load: e.log_time(kind, load, *beside), alpha)
+
+    def critical_alpha(self, kind: str, log_t) -> Solution:
+        found = self._classes(lambda e, _: e.critical_alpha(kind, log_t))
+        value = found.value - np.log(self.mixture.weights) / np.asarray(self.N)[..., None]
+        return Solution(value, found.status, found.residual, found.iterations, found.branch)
+
+    def free_energy(self, alpha, t, delta) -> Solution:
+        return self._classes(lambda e, load: e.free_energy(load, t, delta), alpha)
+
+    def basin_squared(self, alpha, t) -> Solution:
+        return self._classes(lambda e, load: e.basin_squared(load, t), alpha)
+
+
 def _log(delta):
     with np.errstate(divide="ignore"):
         return np.log(np.asarray(delta, dtype=np.float64))
@@ -147,27 +214,37 @@ def _exact(value: np.ndarray) -> Solution:
     return Solution(value, zero.astype(np.int8), zero, zero.astype(np.int32))
 
 
-@engine.register
+@_engine.register
 def _(model: Isotropic) -> Engine:
     return GaussianEngine([1.0], [_number("variance", model.variance)])
 
 
-@engine.register
+@_engine.register
 def _(model: Subspaces) -> Engine:
     return GaussianEngine(model.fractions, model.variances)
 
 
-@engine.register
+@_engine.register
 def _(model: Spectrum) -> Engine:
     return GaussianEngine(np.full(model.N, 1.0 / model.N), model.eigenvalues)
 
 
-@engine.register
+@_engine.register
+def _(model: InfinitePowerLaw) -> Engine:
+    a = model.exponent
+    end = _FALL / a
+    weights, log_k = series_rule(2.0 / a, end)  # log(1 + u k^-a) has its singularities at a distance pi/a in log k
+    # what follows e^-500 is as many variances of that size as have the same sum: exact where r << t
+    weights, log_k = np.append(weights, np.exp(end) / (a - 1.0)), np.append(log_k, end)
+    return GaussianEngine(weights / model.N, model.scale * np.exp(-a * log_k))
+
+
+@_engine.register
 def _(model: LinearManifold) -> Engine:
     return GaussianEngine(model.fractions, model.variances, alpha_D=_number("alpha_D", model.alpha_D))
 
 
-@engine.register
+@_engine.register
 def _(model: HiddenManifold) -> Engine:
     from theory.replica import ReplicaEngine  # its kernels take a second to load
 

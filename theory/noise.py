@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-def _checked(name: str, value: Any, *, strict: bool = False):
+def _checked(name: str, value: Any, *, strict: bool = False) -> Any:
     if isinstance(value, sp.Basic):
         return value, sp
     array = nonnegative(name, value)
@@ -34,11 +34,11 @@ def _checked(name: str, value: Any, *, strict: bool = False):
     return array, np
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     return float(value) if np.ndim(value) == 0 and not isinstance(value, sp.Basic) else value
 
 
-def t_from_sigma(sigma):
+def t_from_sigma(sigma: Any) -> Any:
     r"""VE time from the noise standard deviation of EDM, :math:`t=\sigma^2`, :math:`\sigma\ge0` in data units.
 
     >>> t_from_sigma(0.5)
@@ -48,7 +48,7 @@ def t_from_sigma(sigma):
     return _plain(sigma**2)
 
 
-def t_to_sigma(t):
+def t_to_sigma(t: Any) -> Any:
     r"""Noise standard deviation :math:`\sigma=\sqrt t`.
 
     >>> t_to_sigma(0.25)
@@ -58,7 +58,7 @@ def t_to_sigma(t):
     return _plain(lib.sqrt(t))
 
 
-def t_from_ou(tau):
+def t_from_ou(tau: Any) -> Any:
     r"""VE time from Ornstein-Uhlenbeck (variance-preserving) time, :math:`t=e^{2\tau}-1`, :math:`\tau\ge0`.
 
     There :math:`x=e^{-\tau}\xi+\sqrt{1-e^{-2\tau}}\,\omega`; divide x by :math:`e^{-\tau}`.
@@ -70,7 +70,7 @@ def t_from_ou(tau):
     return sp.exp(2 * tau) - 1 if lib is sp else _plain(np.expm1(2 * tau))
 
 
-def t_to_ou(t):
+def t_to_ou(t: Any) -> Any:
     r"""Ornstein-Uhlenbeck time :math:`\tau=\frac12\log(1+t)`.
 
     >>> t_to_ou(0.0)
@@ -80,7 +80,7 @@ def t_to_ou(t):
     return sp.log(1 + t) / 2 if lib is sp else _plain(0.5 * np.log1p(t))
 
 
-def t_from_alpha_bar(alpha_bar):
+def t_from_alpha_bar(alpha_bar: Any) -> Any:
     r"""VE time from DDPM's cumulative signal fraction, :math:`t=(1-\bar\alpha)/\bar\alpha`, :math:`0<\bar\alpha\le1`.
 
     There :math:`x=\sqrt{\bar\alpha}\,\xi+\sqrt{1-\bar\alpha}\,\omega`; divide x by :math:`\sqrt{\bar\alpha}`.
@@ -96,7 +96,7 @@ def t_from_alpha_bar(alpha_bar):
     return _plain((1 - alpha_bar) / alpha_bar)
 
 
-def t_to_alpha_bar(t):
+def t_to_alpha_bar(t: Any) -> Any:
     r"""DDPM's :math:`\bar\alpha=1/(1+t)`.
 
     >>> t_to_alpha_bar(0.25)
@@ -106,7 +106,7 @@ def t_to_alpha_bar(t):
     return _plain(1 / (1 + t))
 
 
-def t_from_log_snr(log_snr):
+def t_from_log_snr(log_snr: Any) -> Any:
     r"""VE time from the logarithm of the signal-to-noise ratio, :math:`t=e^{-\lambda}`.
 
     >>> t_from_log_snr(0.0)
@@ -117,7 +117,7 @@ def t_from_log_snr(log_snr):
     return _plain(np.exp(-finite("log_snr", log_snr)))
 
 
-def t_to_log_snr(t):
+def t_to_log_snr(t: Any) -> Any:
     r"""Logarithm of the signal-to-noise ratio :math:`\lambda=-\log t`, :math:`t>0`.
 
     >>> t_to_log_snr(1.0)

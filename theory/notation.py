@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sympy as sp
 
-__all__ = ["N", "P", "SpectralAverage", "alpha", "alpha_D", "beta", "chi", "delta", "r", "t", "V"]  # noqa: RUF022
+__all__ = [  # noqa: RUF022
+    "N", "P", "SpectralAverage", "alpha", "alpha_D", "beta", "chi", "delta", "latent_variance", "r", "spectral_point", "t", "V",
+]  # fmt: skip
 
 alpha = sp.Symbol("alpha", positive=True)  # log P / N
 alpha_D = sp.Symbol("alpha_D", positive=True)  # D / N
@@ -13,6 +15,8 @@ chi = sp.Symbol("chi", positive=True)  # conjugate of V at the linear saddle poi
 delta = sp.Symbol("delta", nonnegative=True)  # squared distance per dimension from x to its data point
 t = sp.Symbol("t", positive=True)  # variance-exploding time, sigma^2
 r = sp.Symbol("r", nonnegative=True)  # covariance eigenvalue
+latent_variance = sp.Symbol("s", positive=True)  # of one group of latent coordinates
+spectral_point = sp.Symbol("z")  # complex, where the Stieltjes transform of the covariance is taken
 V = sp.Symbol("V", positive=True)  # posterior variance of the latent field at the saddle point
 N = sp.Symbol("N", positive=True, integer=True)
 P = sp.Symbol("P", positive=True, integer=True)

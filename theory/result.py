@@ -1,14 +1,19 @@
-"""What a derivation yields: a frozen statement with its equation, domain, limit and sources, shown as LaTeX in a notebook."""
+"""What a derivation yields: a frozen statement with its equation, domain, limit and sources; and functions that carry one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import sympy as sp
 
 from theory.sources import SOURCES
 
-__all__ = ["Result"]
+__all__ = ["Result", "WithEquation", "with_equation"]
+
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,31 @@ class Result:
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {sp.latex(self.equation)}$"
+
+
+class WithEquation(Protocol[Arguments, Value]):
+    """A function whose `.equation(model)` is the sympy equation that it solves."""
+
+    equation: Callable[..., Any]
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value: ...
+
+
+def with_equation(
+    equation: Callable[..., Any],
+) -> Callable[[Callable[Arguments, Value]], WithEquation[Arguments, Value]]:
+    """Let a function carry the equation it solves.
+
+    >>> @with_equation(lambda: sp.Eq(sp.Symbol("x"), 1))
+    ... def x():
+    ...     return 1.0
+    >>> x(), x.equation()
+    (1.0, Eq(x, 1))
+    """
+
+    def decorate(function: Callable[Arguments, Value]) -> WithEquation[Arguments, Value]:
+        carrier = cast("WithEquation[Arguments, Value]", function)
+        carrier.equation = equation
+        return carrier
+
+    return decorate

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, cast
 
 import mpmath
 import numpy as np
@@ -22,8 +22,8 @@ import sympy as sp
 
 from numerics.domain import DomainError, choice, finite, positive
 from numerics.solvers import Solution, Status
-from theory.engine import engine
-from theory.models import Spectrum
+from theory.engine import Engine, engine, needs_dimension
+from theory.models import Field, Mixture, Spectrum
 from theory.rem import KINDS, closed_form, time_equation
 
 __all__ = [
@@ -61,6 +61,20 @@ def load(model: Any, alpha: Any = None, P: Any = None, N: Any = None) -> Any:
     return np.log(P) / N
 
 
+def placed(model: Any, alpha: Any = None, P: Any = None, N: Any = None) -> tuple[Engine, Any]:
+    """The engine of `model` and the checked load; mixtures and limits of power laws take N beside alpha as well."""
+    if not needs_dimension(model):
+        alpha = load(model, alpha, P, N)
+        return engine(model), alpha
+    if isinstance(model, Mixture):
+        N = model.dimension(N)
+    if alpha is None:
+        alpha = load(model, None, P, N)
+    elif P is not None:
+        raise DomainError("alpha, P", (alpha, P), "either of them")
+    return engine(model, N), positive("alpha", alpha)
+
+
 def deliver(solution: Solution, *, log: bool, what: str) -> Any:
     """The values of a solve for log t, as times or as their logarithms; NaN with a warning where there is none."""
     value, status = solution.value, solution.status
@@ -85,34 +99,88 @@ def _symbolic(model: Any, alpha: Any) -> bool:
     return any(isinstance(p, sp.Expr) and not p.is_number for p in [alpha, *parameters])
 
 
-def _time(kind: str, model: Any, alpha: Any, P: Any, N: Any, log: bool) -> Any:
-    alpha = load(model, alpha, P, N)
-    if _symbolic(model, alpha):
-        value = closed_form(kind, model, alpha)
-        return sp.log(value) if log else value
-    return deliver(engine(model).log_time(kind, alpha), log=log, what=f"{kind} time")
+def _of_patch(model: Any, alpha: Any, P: Any, N: Any, patch: Any, equivariant: bool) -> tuple[Any, Any, Any, Any]:
+    """The model and load that a score sees: of the patch, where one is asked for, with P (or P x places) of them."""
+    if patch is None:
+        if equivariant:
+            raise DomainError("equivariant", equivariant, "left out without patch")
+        return model, alpha, P, N
+    if not isinstance(model, Field):
+        raise DomainError(
+            "patch", patch, "left out for this model", "Patches are those of StationaryField, ImageCovariance"
+        )
+    if alpha is not None or N is not None or P is None:
+        raise DomainError("alpha, P, N", (alpha, P, N), "P alone with a patch", "The patch knows its N")
+    seen = model.patch(patch, equivariant=equivariant)
+    return seen, load(seen, None, P) + (math.log(model.places) / seen.N if equivariant else 0.0), None, None
 
 
-def _equipped(kind: str) -> Callable:
+def _time(
+    kind: str, model: Any, alpha: Any, P: Any, N: Any, log: bool, patch: Any = None, equivariant: bool = False
+) -> Any:
+    model, alpha, P, N = _of_patch(model, alpha, P, N, patch, equivariant)
+    if needs_dimension(model):
+        ready, alpha = placed(model, alpha, P, N)
+    else:
+        alpha = load(model, alpha, P, N)
+        if _symbolic(model, alpha):
+            value = closed_form(kind, model, alpha)
+            return sp.log(value) if log else value
+        ready = engine(model)
+    return deliver(ready.log_time(kind, alpha), log=log, what=f"{kind} time")
+
+
+class TimeFunction(Protocol):
+    """A time of a data model: the function itself, the sympy equation it solves, and the solve with its status."""
+
+    kind: str
+    equation: Callable[[Any], sp.Basic]
+    solve: Callable[..., Solution]
+
+    def __call__(
+        self,
+        model: Any,
+        alpha: Any = None,
+        *,
+        P: Any = None,
+        N: Any = None,
+        patch: Any = None,
+        equivariant: bool = False,
+        log: bool = False,
+    ) -> Any: ...
+
+
+def _equipped(kind: str) -> Callable[[Callable[..., Any]], TimeFunction]:
     """Give a time function its `.equation` and `.solve`."""
 
-    def decorate(function):
-        def equation(model):
+    def decorate(function: Callable[..., Any]) -> TimeFunction:
+        def equation(model: Any) -> sp.Basic:
             return time_equation(kind, model)
 
-        def solve(model, alpha=None, *, P=None, N=None):
-            return engine(model).log_time(kind, load(model, alpha, P, N))
+        def solve(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None) -> Solution:
+            ready, alpha = placed(model, alpha, P, N)
+            return ready.log_time(kind, alpha)
 
         equation.__doc__ = f"The sympy equation whose solution in t is the {kind} time of `model`."
         solve.__doc__ = f"The {kind} time as a `Solution` for log t: value, status, residual, iterations, branch."
-        function.equation, function.solve, function.kind = equation, solve, kind
-        return function
+        timed = cast("TimeFunction", function)
+        timed.equation, timed.solve, timed.kind = equation, solve, kind
+        return timed
 
     return decorate
 
 
 @_equipped("onset")
-def onset_time(model, alpha=None, *, P=None, N=None, log=False):
+def onset_time(
+    model: Any,
+    alpha: Any = None,
+    *,
+    P: Any = None,
+    N: Any = None,
+    patch: Any = None,
+    equivariant: bool = False,
+    log: bool = False,
+) -> Any:
     r"""Onset (trap-emergence) time: below it a data point is a local attractor of the empirical score.
 
     .. math:: \alpha+g(1/t_o;0)=0,\qquad\text{Gaussian data: } 2\alpha=\mathcal L(t_o)+\int\rho\,\frac r{r+t_o}
@@ -122,15 +190,20 @@ def onset_time(model, alpha=None, *, P=None, N=None, log=False):
 
     Parameters
     ----------
-    model : Isotropic, LinearManifold, Subspaces, Spectrum or HiddenManifold
+    model : Isotropic, LinearManifold, Subspaces, Spectrum, PowerLaw, HiddenManifold or Mixture
     alpha : number or array > 0, or sympy symbol
-        :math:`\log P/N`; alternatively `P` (>= 2) and `N` (`N` is known to a Spectrum).
+        :math:`\log P/N`; alternatively `P` (>= 2) and `N` (`N` is known to a Spectrum). A Mixture without its own N, and a
+        PowerLaw without N, need `N` beside alpha too.
+    patch, equivariant : odd width, bool
+        The time of a score that sees patches of that width of a StationaryField or ImageCovariance: with P, of the P patches
+        at one place (the middle of an image); equivariant, of the bag of P times all places. See `theory.locality`.
     log : bool
         Return :math:`\log t`, also where t itself is below float range.
 
     Returns
     -------
-    float or array, shape of alpha broadcast with alpha_D; squared data units. NaN, with a warning, where unsolved.
+    float or array, shape of alpha broadcast with alpha_D; squared data units. NaN, with a warning, where unsolved. For a
+    Mixture one more axis, the last: its classes.
 
     Raises
     ------
@@ -143,11 +216,20 @@ def onset_time(model, alpha=None, *, P=None, N=None, log=False):
     >>> round(onset_time(LinearManifold(0.5), alpha=0.2), 10)
     3.1525983088
     """
-    return _time("onset", model, alpha, P, N, log)
+    return _time("onset", model, alpha, P, N, log, patch, equivariant)
 
 
 @_equipped("collapse")
-def collapse_time(model, alpha=None, *, P=None, N=None, log=False):
+def collapse_time(
+    model: Any,
+    alpha: Any = None,
+    *,
+    P: Any = None,
+    N: Any = None,
+    patch: Any = None,
+    equivariant: bool = False,
+    log: bool = False,
+) -> Any:
     r"""Collapse time: below it a typical noisy point is drawn to the training point that generated it.
 
     .. math:: \alpha+g(1/t_c;t_c)=-\tfrac12,\qquad\text{Gaussian data: } 2\alpha=\mathcal L(t_c)=\int\rho\log(1+r/t_c)
@@ -163,11 +245,20 @@ def collapse_time(model, alpha=None, *, P=None, N=None, log=False):
     >>> collapse_time(Isotropic(s), alpha=a)
     s/(exp(2*a) - 1)
     """
-    return _time("collapse", model, alpha, P, N, log)
+    return _time("collapse", model, alpha, P, N, log, patch, equivariant)
 
 
 @_equipped("condensation")
-def condensation_time(model, alpha=None, *, P=None, N=None, log=False):
+def condensation_time(
+    model: Any,
+    alpha: Any = None,
+    *,
+    P: Any = None,
+    N: Any = None,
+    patch: Any = None,
+    equivariant: bool = False,
+    log: bool = False,
+) -> Any:
     r"""Condensation time of the REM seen from a fresh data point, :math:`t_{cond}=1/\beta_*(\alpha;0)`.
 
     .. math:: \alpha+g-\beta\,\partial_\beta g=0\ (\delta=0),\qquad
@@ -180,11 +271,20 @@ def condensation_time(model, alpha=None, *, P=None, N=None, log=False):
     >>> round(condensation_time(LinearManifold(0.5), alpha=0.2), 10)
     0.9708034043
     """
-    return _time("condensation", model, alpha, P, N, log)
+    return _time("condensation", model, alpha, P, N, log, patch, equivariant)
 
 
 @_equipped("generalization")
-def generalization_time(model, alpha=None, *, P=None, N=None, log=False):
+def generalization_time(
+    model: Any,
+    alpha: Any = None,
+    *,
+    P: Any = None,
+    N: Any = None,
+    patch: Any = None,
+    equivariant: bool = False,
+    log: bool = False,
+) -> Any:
     r"""Generalization time: the noise at which the empirical density is closest to the data distribution.
 
     .. math:: t_g=\arg\min_tKL(P_0\|P_t)=-2\,\partial_\beta g(\beta_*;0)
@@ -198,22 +298,24 @@ def generalization_time(model, alpha=None, *, P=None, N=None, log=False):
     >>> round(generalization_time(LinearManifold(0.5), alpha=0.2), 10)
     0.3873954315
     """
-    return _time("generalization", model, alpha, P, N, log)
+    return _time("generalization", model, alpha, P, N, log, patch, equivariant)
 
 
-def critical_alpha(model, t, *, kind="collapse", log=False):
+def critical_alpha(model: Any, t: Any, N: Any = None, *, kind: str = "collapse", log: bool = False) -> Any:
     r"""The load :math:`\alpha=\log P/N` at which the time of `kind` is `t`; for collapse :math:`\frac12\mathcal L(t)`.
 
     Parameters
     ----------
     model : a data model
     t : number or array > 0, VE time in squared data units (its logarithm if `log`)
+    N : number > 0, for models that need it: a Mixture, whose class k has :math:`\frac12\mathcal L_k(t)-\log(\pi_k)/N`, and the
+        limit of a PowerLaw
     kind : "collapse" (default), "onset", "condensation" or "generalization"
 
     Returns
     -------
-    float or array. For "generalization" NaN, with a warning, where t is above :math:`2\langle r\rangle`, the limit of
-    :math:`t_g` at small load.
+    float or array; for a Mixture the load of the whole at which each class has that time, classes along the last axis. For
+    "generalization" NaN, with a warning, where t is above :math:`2\langle r\rangle`, the limit of :math:`t_g` at small load.
 
     >>> from theory import LinearManifold
     >>> round(critical_alpha(LinearManifold(0.5), 1.40961276380), 9)
@@ -221,17 +323,17 @@ def critical_alpha(model, t, *, kind="collapse", log=False):
     """
     choice("kind", kind, KINDS)
     log_t = finite("t", t) if log else np.log(positive("t", t))
-    return deliver_value(engine(model).critical_alpha(kind, log_t), "critical alpha")
+    return deliver_value(engine(model, N).critical_alpha(kind, log_t), "critical alpha")
 
 
-def critical_dataset_size(model, t, N=None, *, kind="collapse", log=False):
+def critical_dataset_size(model: Any, t: Any, N: Any = None, *, kind: str = "collapse", log: bool = False) -> Any:
     r"""Number of samples needed so that a model run down to noise `t` has not collapsed, :math:`P_c=e^{N\mathcal L(t)/2}`.
 
     Parameters
     ----------
     model, t, kind : as in `critical_alpha`
     N : number > 0
-        Ambient dimension (known to a Spectrum).
+        Ambient dimension (known to a Spectrum, and to a Mixture that has one).
     log : bool
         Return :math:`\log P_c`.
 
@@ -245,11 +347,12 @@ def critical_dataset_size(model, t, N=None, *, kind="collapse", log=False):
     >>> print(critical_dataset_size(Isotropic(1.0), t=1e-3, N=3072))
     4.6424048175...e+4608
     """
-    if N is None and isinstance(model, Spectrum):
+    if N is None and isinstance(model, (Spectrum, Mixture)):
         N = model.N
     if N is None:
         raise DomainError("N", N, "a number > 0", "the ambient dimension")
-    log_P = np.asarray(positive("N", N) * critical_alpha(model, t, kind=kind))
+    size = positive("N", N)[..., None] if isinstance(model, Mixture) else positive("N", N)
+    log_P = np.asarray(size * critical_alpha(model, t, N if needs_dimension(model) else None, kind=kind))
     if log:
         return float(log_P) if log_P.ndim == 0 else log_P
     if log_P.ndim == 0:

@@ -1,16 +1,25 @@
 """The top floor: data, empirical score, simulations and experiments that check the theory, in torch.
 
-`from validation import EmpiricalScore` works and is what loads torch; `import validation` alone does not.
+Its public names are imported when first asked for, and are what loads torch: `import validation` alone does not.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from numerics.moved import redirect
 
 if TYPE_CHECKING:
+    from validation.points import point_collapse_times
     from validation.score import EmpiricalScore
+    from validation.score.local import LocalScore
 
-__all__ = ["EmpiricalScore"]
+__all__ = ["EmpiricalScore", "LocalScore", "point_collapse_times"]
+
+_LAZY = {
+    "EmpiricalScore": "validation.score",
+    "LocalScore": "validation.score.local",
+    "point_collapse_times": "validation.points",
+}
 
 redirect(
     {
@@ -27,9 +36,7 @@ redirect(
 
 
 def __getattr__(name: str) -> Any:
-    """`EmpiricalScore`, imported when first asked for."""
-    if name == "EmpiricalScore":
-        from validation.score import EmpiricalScore
-
-        return EmpiricalScore
+    """A public name, imported when first asked for."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""A torch device by its name, checked once and in the same words wherever one is asked for."""
+"""A torch device by its name, and tensors that hold numbers on one: checked in the same words wherever one is asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from numerics.domain import DomainError
 
-__all__ = ["device_of"]
+__all__ = ["device_of", "plain_tensor"]
 
 
 def device_of(name: Any, argument: str = "device") -> torch.device:
@@ -30,3 +30,10 @@ def device_of(name: Any, argument: str = "device") -> torch.device:
     if device.type == "meta":
         raise DomainError(argument, name, allowed, "The meta device holds no numbers")
     return device
+
+
+def plain_tensor(name: str, x: torch.Tensor, allowed: str) -> torch.Tensor:
+    """A dense tensor that holds numbers, detached, or `DomainError`: not a sparse one, nor one on the meta device."""
+    if x.layout != torch.strided or x.is_meta:
+        raise DomainError(name, f"a tensor of layout {x.layout} on {x.device}", f"dense: {allowed}", "Try .to_dense()")
+    return x.detach()

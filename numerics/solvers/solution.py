@@ -52,7 +52,7 @@ class Solution:
     status: np.ndarray
     residual: np.ndarray
     iterations: np.ndarray
-    branch: np.ndarray = field(default=None)
+    branch: np.ndarray = field(default=None)  # type: ignore[arg-type]  # filled in below
 
     def __post_init__(self):
         if self.branch is None:

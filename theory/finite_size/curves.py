@@ -131,7 +131,8 @@ def finite_collapse_time(model, P=None, N=None, *, seed: int = 0, samples: int =
 
     .. math:: E\,\frac{a}{a+Z_{\rm rest}}=\tfrac12,\qquad x=\xi^1+\sqrt t\,\omega
 
-    Tends to the collapse time :math:`2\alpha=\mathcal L(t)` from above like 1/N.
+    Tends to the collapse time :math:`2\alpha=\mathcal L(t)` from above like 1/N. Infinite for P = 2: the mean weight falls to 1/2
+    only as t grows without bound.
 
     Parameters, raises: as `collapse_curve`, without t.
 
@@ -151,6 +152,8 @@ def finite_onset_time(model, P=None, N=None, *, seed: int = 0, samples: int = 32
     r"""Noise variance at which a training point has on average half of the weight at its own place.
 
     .. math:: E\,\frac1{1+Z_{\rm rest}}=\tfrac12,\qquad x=\xi^1
+
+    Infinite for P = 2, as `finite_collapse_time`.
 
     Parameters, returns, raises: as `finite_collapse_time`.
 
@@ -190,6 +193,9 @@ def _annealed_crossing(setup) -> float:
 
 
 def _crossing(setup) -> Estimate:
+    if setup.log_rest <= 0:  # of two points the true one has on average at least half, and half only as t grows
+        return Estimate(math.inf, 0.0, 0.0, len(setup.draws))
+
     def excess(log_t):
         return float(_weights(setup, math.exp(log_t))[0].mean()) - 0.5
 

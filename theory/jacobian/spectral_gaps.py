@@ -16,6 +16,7 @@ import sympy as sp
 from numerics.domain import DomainError, positive
 from theory.jacobian.gap_equations import Delta, GapDerivation, lowered_gap, positive_roots
 from theory.models import GaussianModel, covariance_law
+from theory.result import with_equation
 
 __all__ = ["THRESHOLD", "GapTimes", "SpectralGaps", "gap_opening_times", "spectral_gaps", "visibility"]
 
@@ -56,6 +57,7 @@ class SpectralGaps:
     relative: np.ndarray
 
 
+@with_equation(gap_equation)
 def spectral_gaps(model: GaussianModel, t: Any) -> SpectralGaps:
     r"""Gaps in the Jacobian spectrum of the exact score at time t.
 
@@ -93,9 +95,6 @@ def spectral_gaps(model: GaussianModel, t: Any) -> SpectralGaps:
     return SpectralGaps(gaps["a"], gaps["b"], gaps["dimension"], _is_total(gaps), **sizes)
 
 
-spectral_gaps.equation = gap_equation
-
-
 @dataclass(frozen=True, eq=False)
 class GapTimes:
     """When each gap of a spectrum opens, is widest and closes, as t decreases. All arrays have shape (G,).
@@ -129,6 +128,7 @@ class GapTimes:
     overtaken: np.ndarray
 
 
+@with_equation(gap_equation)
 def gap_opening_times(model: GaussianModel, threshold: float = THRESHOLD) -> GapTimes:
     r"""When the gaps of the exact score's Jacobian open, are widest and close.
 
@@ -186,9 +186,6 @@ def gap_opening_times(model: GaussianModel, threshold: float = THRESHOLD) -> Gap
         relative_peak=relative_peak,
         overtaken=overtaken,
     )
-
-
-gap_opening_times.equation = gap_equation
 
 
 def _gaps(model: GaussianModel) -> dict[str, np.ndarray]:

@@ -16,15 +16,17 @@ from numerics.domain import DomainError, finite, positive
 from theory.models import (
     Bulk,
     GaussianModel,
+    LinearManifold,
     SpectralLaw,
     continuum,
     covariance_cdf,
     covariance_density,
     covariance_law,
     stieltjes_equation,
-    z,
 )
+from theory.notation import spectral_point
 from theory.notation import t as time
+from theory.result import with_equation
 
 __all__ = ["jacobian_cdf", "jacobian_density", "jacobian_edges", "jacobian_law"]
 
@@ -65,15 +67,15 @@ def jacobian_law(model: GaussianModel, t: float) -> SpectralLaw:
     t = _one_time(t)
     law = covariance_law(model)
     bulks = []
-    if law.bulks:
+    if isinstance(model, LinearManifold) and law.bulks:
         c = continuum(model)
         weights, values = c.panels(320)
         inverse = -weights / (t + c.scale * values)
         ends = np.searchsorted(values * c.scale, law.edges[1:, 0])
         means = [part.sum() / bulk.mass for part, bulk in zip(np.split(inverse, ends), law.bulks, strict=True)]
         for bulk, mean in zip(law.bulks, means, strict=True):
-            images = (float(_image(t, r)) for r in (bulk.lower, bulk.upper))
-            bulks.append(Bulk(*images, bulk.mass, float(mean), float(_image(t, bulk.median))))
+            lower, upper, median = (float(_image(t, r)) for r in (bulk.lower, bulk.upper, bulk.median))
+            bulks.append(Bulk(lower, upper, bulk.mass, float(mean), median))
     return SpectralLaw(_image(t, law.atom_values), law.atom_masses, tuple(bulks))
 
 
@@ -106,7 +108,18 @@ def jacobian_edges(model: GaussianModel, t: Any) -> np.ndarray:
     return _image(t[..., None, None], covariance_law(model).edges)
 
 
-def jacobian_density(model: GaussianModel, t: Any, lam: Any) -> np.ndarray:
+def _jacobian_equation(model: GaussianModel) -> sp.Eq:
+    r"""The equation of m at :math:`z=-1/\lambda-t`; then :math:`\rho_J=\mathrm{Im}\,m/(\pi\lambda^2)`.
+
+    >>> from theory.models import LinearManifold
+    >>> _jacobian_equation(LinearManifold(sp.Symbol("alpha_D", positive=True)))
+    Eq(-t - 1/lambda, alpha_D/(alpha_D + m) - 1/m)
+    """
+    return stieltjes_equation(model).subs(spectral_point, -1 / _eigenvalue - time)
+
+
+@with_equation(_jacobian_equation)
+def jacobian_density(model: GaussianModel, t: Any, lam: Any) -> Any:
     r"""Density of the continuous part of the Jacobian spectrum, :math:`\rho_J(\lambda)=\rho(-1/\lambda-t)/\lambda^2`.
 
     Parameters
@@ -143,20 +156,7 @@ def jacobian_density(model: GaussianModel, t: Any, lam: Any) -> np.ndarray:
     return float(rho) if rho.ndim == 0 else rho
 
 
-def _jacobian_equation(model: GaussianModel) -> sp.Eq:
-    r"""The equation of m at :math:`z=-1/\lambda-t`; then :math:`\rho_J=\mathrm{Im}\,m/(\pi\lambda^2)`.
-
-    >>> from theory.models import LinearManifold
-    >>> _jacobian_equation(LinearManifold(sp.Symbol("alpha_D", positive=True)))
-    Eq(-t - 1/lambda, alpha_D/(alpha_D + m) - 1/m)
-    """
-    return stieltjes_equation(model).subs(z, -1 / _eigenvalue - time)
-
-
-jacobian_density.equation = _jacobian_equation
-
-
-def jacobian_cdf(model: GaussianModel, t: Any, lam: Any) -> np.ndarray:
+def jacobian_cdf(model: GaussianModel, t: Any, lam: Any) -> Any:
     r"""Fraction of Jacobian eigenvalues at or below `lam`, atoms included: :math:`F(-1/\lambda-t)`.
 
     Parameters

@@ -61,7 +61,7 @@ class Activation:
         if self.expression is None or len(self.breakpoints) > 1:
             return None
         b = self.breakpoints[0] if self.breakpoints else 0.0
-        lines = []
+        lines: list[tuple[float, float]] = []
         for side in (-1, 1):
             x, y = b + side, b + 2 * side
             fx, fy = (float(self.function(np.array([v]))[0]) for v in (x, y))
@@ -69,8 +69,9 @@ class Activation:
             probe = b + side * np.array([1e-9, 0.013, 0.37, 3.1, 11.0, 57.0])
             if not np.allclose(self.function(probe), float(line[0]) + line[1] * probe, rtol=1e-14, atol=1e-14):
                 return None
-            lines += [float(line[0]), float(line[1])]
-        return (b, *lines)
+            lines.append((float(line[0]), float(line[1])))
+        (left_constant, left_slope), (right_constant, right_slope) = lines
+        return b, left_constant, left_slope, right_constant, right_slope
 
     @cached_property
     def parity(self) -> int:

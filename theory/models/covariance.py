@@ -17,6 +17,7 @@ from theory.models.gaussian import GaussianModel, LinearManifold
 from theory.models.marchenko_pastur import continuum
 from theory.models.spectral_law import Bulk, SpectralLaw
 from theory.models.stieltjes import atoms, edges_equation, stieltjes_equation
+from theory.result import with_equation
 
 __all__ = [
     "covariance_cdf",
@@ -62,11 +63,11 @@ def covariance_law(model: GaussianModel) -> SpectralLaw:
 @lru_cache(maxsize=64)
 def _law(model: GaussianModel) -> SpectralLaw:
     if not isinstance(model, LinearManifold):
-        masses, values = zip(*atoms(model), strict=True)
-        if any(isinstance(value, sp.Expr) and not value.is_number for value in values):
-            raise DomainError("variance", values[0], "a number", "See .equation(model) for an expression")
-        values, label = np.unique(np.asarray(values, dtype=float), return_inverse=True)
-        masses = np.bincount(label, weights=np.asarray(masses, dtype=float))
+        weights, levels = zip(*atoms(model), strict=True)
+        if any(isinstance(level, sp.Expr) and not level.is_number for level in levels):
+            raise DomainError("variance", levels[0], "a number", "See .equation(model) for an expression")
+        values, label = np.unique(np.asarray(levels, dtype=float), return_inverse=True)
+        masses = np.bincount(label, weights=np.asarray(weights, dtype=float))
         return SpectralLaw(values, masses / masses.sum())
     c = continuum(model)
     above = np.concatenate([[0.0], np.cumsum(c.masses)])
@@ -75,9 +76,10 @@ def _law(model: GaussianModel) -> SpectralLaw:
     scaled = [row * c.scale if row is not c.masses else row for row in rows]
     bulks = tuple(Bulk(*map(float, row)) for row in zip(*scaled, strict=True))[::-1]
     atom = [1 - c.rank] if c.rank < 1 else []
-    return SpectralLaw([0.0] * len(atom), atom, bulks)
+    return SpectralLaw(np.zeros(len(atom)), np.array(atom), bulks)
 
 
+@with_equation(edges_equation)
 def covariance_edges(model: GaussianModel) -> np.ndarray:
     r"""Edges of the bulks of the covariance spectrum; `covariance_edges.equation(model)` gives what they solve.
 
@@ -108,10 +110,8 @@ def covariance_edges(model: GaussianModel) -> np.ndarray:
     return covariance_law(model).edges
 
 
-covariance_edges.equation = edges_equation
-
-
-def covariance_density(model: GaussianModel, r: Any) -> np.ndarray:
+@with_equation(stieltjes_equation)
+def covariance_density(model: GaussianModel, r: Any) -> Any:
     r"""Density of the continuous part of the covariance spectrum, :math:`\rho(r)=\frac1\pi\mathrm{Im}\,m(r+i0)`.
 
     :math:`m=-\alpha_D/y` with y the root in the upper half-plane of
@@ -154,10 +154,7 @@ def covariance_density(model: GaussianModel, r: Any) -> np.ndarray:
     return _like(r, rho)
 
 
-covariance_density.equation = stieltjes_equation
-
-
-def covariance_cdf(model: GaussianModel, r: Any) -> np.ndarray:
+def covariance_cdf(model: GaussianModel, r: Any) -> Any:
     r"""Fraction of covariance eigenvalues at or below r, atoms included.
 
     In a bulk, in closed form: :math:`F(r)=1-\frac1\pi\mathrm{Im}\Big[(1-\alpha_Df_+)\log y
@@ -199,7 +196,7 @@ def covariance_cdf(model: GaussianModel, r: Any) -> np.ndarray:
     return _like(r, F)
 
 
-def covariance_quantile(model: GaussianModel, q: Any) -> np.ndarray:
+def covariance_quantile(model: GaussianModel, q: Any) -> Any:
     r"""Least r with :math:`F(r)\ge q`: the sorted covariance spectrum as a function of rank over N.
 
     Parameters

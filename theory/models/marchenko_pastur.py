@@ -258,9 +258,8 @@ class Continuum:
                 raise DomainError("n", n, f"large enough for its purpose: the mass of a bulk is missed by {error:.1g}")
             weights.append(weight.ravel())
             values.append(self.level(y).real.ravel())
-        weights, values = np.concatenate(weights), np.concatenate(values)
-        order = np.argsort(values)
-        return weights[order], values[order]
+        order = np.argsort(np.concatenate(values))
+        return np.concatenate(weights)[order], np.concatenate(values)[order]
 
 
 def continuum(model: LinearManifold) -> Continuum:

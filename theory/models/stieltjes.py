@@ -21,15 +21,14 @@ import sympy as sp
 
 from numerics.domain import DomainError
 from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
-from theory.notation import alpha_D, r
+from theory.notation import alpha_D, latent_variance, r, spectral_point
 
 __all__ = ["StieltjesMap", "atoms", "edges_equation", "stieltjes_equation"]
 
 m = sp.Symbol("m")  # Stieltjes transform
-z = sp.Symbol("z")  # complex covariance eigenvalue
 y = sp.Symbol("y")  # -alpha_D/m, a variance
-s = sp.Symbol("s", positive=True)  # latent variance
 omega = sp.Symbol("omega")  # argument of the R-transform
+s, z = latent_variance, spectral_point
 
 
 class StieltjesMap:

@@ -7,8 +7,8 @@ from typing import Any
 
 import sympy as sp
 
-from theory.models import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
-from theory.notation import SpectralAverage, alpha, alpha_D, beta, delta, t
+from theory.models import GaussianModel, Isotropic, LinearManifold, Mixture, Spectrum, Subspaces
+from theory.notation import N, SpectralAverage, alpha, alpha_D, beta, delta, t
 from theory.rem.gaussian import explicit_curve, gaussian_rem, integrals
 
 __all__ = ["NoClosedForm", "closed_form", "time_equation"]
@@ -26,12 +26,16 @@ def time_equation(kind: str, model: Any) -> sp.Basic:
 
     Finite spectra are written out; `Spectrum` keeps the integral over :math:`\rho`; the linear manifold is explicit in a
     parameter, V or :math:`\chi` (see `theory.rem.gaussian.explicit_curve`). The generalization time adds the equation of
-    :math:`t_{cond}`.
+    :math:`t_{cond}`. A mixture has a tuple of equations, one a class, at the loads :math:`\alpha+\log(\pi_k)/N`.
 
     >>> time_equation("collapse", LinearManifold(sp.Symbol("alpha_D", positive=True)))
     Eq(t, -V*(V*alpha_D - alpha_D + 1)/(alpha_D*(V - 1))) &
     Eq(2*alpha, alpha_D*(V - 1) - alpha_D*log(V) - log(alpha_D*(V - 1) + 1))
     """
+    if isinstance(model, Mixture):
+        loads = (alpha + sp.log(weight) / N for weight in map(sp.nsimplify, model.weights))
+        equations = (time_equation(kind, m) for m in model.models)
+        return sp.Tuple(*(e.subs(alpha, load) for e, load in zip(equations, loads, strict=True)))
     if not isinstance(model, GaussianModel):
         return _other_equation(model, kind)
     average = integrals(gaussian_rem())["condensation" if kind == "generalization" else kind].subs(delta, 0)

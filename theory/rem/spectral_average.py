@@ -8,8 +8,8 @@ import numpy as np
 import sympy as sp
 
 from numerics.domain import DomainError, integer
-from theory.models import GaussianModel, LinearManifold, StieltjesMap, atoms, continuum, covariance_law, s
-from theory.notation import alpha_D
+from theory.models import GaussianModel, LinearManifold, StieltjesMap, atoms, continuum, covariance_law
+from theory.notation import alpha_D, latent_variance
 
 __all__ = ["covariance_moments", "spectral_nodes"]
 
@@ -55,7 +55,9 @@ def covariance_moments(model: GaussianModel, order: int) -> np.ndarray | tuple[s
 
 def _free_cumulant(model: LinearManifold, n: int) -> Any:
     kappa = StieltjesMap.free_cumulant(n).subs(alpha_D, model.alpha_D)
-    total = sp.Add(*(f * kappa.subs(s, v) for f, v in zip(model.fractions, model.variances, strict=True) if v > 0))
+    total = sp.Add(
+        *(f * kappa.subs(latent_variance, v) for f, v in zip(model.fractions, model.variances, strict=True) if v > 0)
+    )
     return float(total) if total.is_number else total
 
 

@@ -270,7 +270,7 @@ def _lowered_edge(fractions: tuple[float, ...], variances: tuple[float, ...]):
     return sp.lambdify((beta, L, dimension), expression.xreplace(averages), modules="numpy")
 
 
-def variance_ratio_boundary(P: Any, d_high: Any, d_low: Any) -> np.ndarray:
+def variance_ratio_boundary(P: Any, d_high: Any, d_low: Any) -> Any:
     r"""Marginal level: the subspace of higher variance collapses first if and only if the ratio of variances exceeds this.
 
     .. math:: \frac{\sigma_1^2}{\sigma_2^2}>\frac{P^{2/d_1}-1}{P^{2/d_2}-1}

@@ -28,7 +28,7 @@ def audit_figure(audit: Any) -> Figure:
         for axis, (name, label, kind, title) in zip([flat[1], flat[2], flat[3], flat[4]], panels, strict=True):
             _curves(axis, m, twin, name)
             row = audit.row(kind)
-            if row.finite is not None:
+            if row.finite is not None and np.isfinite(row.finite.value):
                 axis.axvspan(*_span(row.finite), color="#0072B2", alpha=0.25, lw=0, label="exact theory at P, N")
             axis.axvline(row.theory, color=COLOURS[kind], ls="--", lw=1.2, label=f"theory, {LABELS[kind]}")
             if np.isfinite(row.data.value):
@@ -43,8 +43,9 @@ def audit_figure(audit: Any) -> Figure:
                     if np.isfinite(row.data.value)
                     else finite < np.inf
                 )
-                low, high = finite[near].min(), finite[near].max()
-                axis.set_ylim(low - 0.08 * (high - low), min(high, low + 3.0))
+                if near.any():
+                    low, high = finite[near].min(), finite[near].max()
+                    axis.set_ylim(low - 0.08 * (high - low), min(high, low + 3.0))
             axis.legend(fontsize=7)
         axis = flat[0]
         _curves(axis, m, twin, "excess_entropy")
@@ -63,9 +64,9 @@ def audit_figure(audit: Any) -> Figure:
         axis.set_xlabel(NOISE + " [data units²]")
         axis.legend(fontsize=7)
         axis = flat[5]
-        values = audit.spectrum.eigenvalues
-        positive = values[values > 0]
-        axis.loglog(np.arange(1, positive.size + 1), positive, color="black", lw=1.5)
+        for spectrum, colour, label in ((audit.sample, "#999999", "sample"), (audit.spectrum, "black", "population")):
+            positive = spectrum.eigenvalues[spectrum.eigenvalues > 0]
+            axis.loglog(np.arange(1, positive.size + 1), positive, color=colour, lw=1.5, label=label)
         for kind, colour in COLOURS.items():
             axis.axhline(audit.row(kind).theory, color=colour, ls="--", lw=1.0, label=LABELS[kind])
         axis.set_xlabel("mode")

@@ -33,6 +33,8 @@ class Curve:
 
     @classmethod
     def of(cls, rows: np.ndarray) -> Curve:
+        if len(rows) < 2:
+            return cls(*np.full((2, rows.shape[1]), np.nan))
         return cls(rows.mean(axis=0), rows.std(axis=0, ddof=1) / math.sqrt(len(rows)))
 
 
@@ -48,6 +50,9 @@ class Measurement:
     collapse : own weight = 1/2; onset : clean weight = 1/2; generalization : minimum of cross_entropy
     condensation : twice the t at which the participation is 1/2 (the REM's law is 1 - t/t_cond)
     nearest : mean squared distance per dimension from a held-out point to its nearest training point
+
+    What is measured at held-out points is NaN, with that reason, where there are fewer than 2. For P = 2 onset, collapse and
+    condensation are infinite: a mean weight of 1/2 is reached only as t grows without bound.
     """
 
     t: np.ndarray
@@ -75,6 +80,8 @@ class Measurement:
         """
         if not self.t[0] <= t <= self.t[-1]:
             raise DomainError("t", t, f"between {self.t[0]:.3g} and {self.t[-1]:.3g}, the grid of this measurement")
+        if not np.isfinite(self.log_odds.mean).all():
+            return Estimate(math.nan, math.nan, self.nearest.reason)
         x = np.log(self.t)
         value = np.interp(math.log(t), x, self.log_odds.mean)
         return Estimate(math.log(self.P) + float(value), float(np.interp(math.log(t), x, self.log_odds.error)))
@@ -94,7 +101,7 @@ def measure(
 
     Parameters
     ----------
-    train : (P, N), P >= 2; held_out : (Q, N), Q >= 2, in the same units
+    train : (P, N), P >= 2; held_out : (Q, N) in the same units, none of them in `train` (`validation.data.split`)
     t : (K,) increasing grid of VE times > 0; default: 64 points from far below the nearest-neighbour distance to where
         the training set is a blur
     probes : int >= 2
@@ -119,7 +126,9 @@ def measure(
     points = np.asarray(train[rows], dtype=np.float64)
     noise = rng.standard_normal(points.shape)
     fresh = np.asarray(held_out[:probes], dtype=np.float64)
-    nearest = nearest_neighbours(train, 1, queries=fresh, device=device).squared_distance[:, 0]
+    fresh = fresh if len(fresh) > 1 else fresh[:0]
+    queries = fresh if len(fresh) else None
+    nearest = nearest_neighbours(train, 1, queries=queries, device=device).squared_distance[:, 0]
     if t is None:
         spread = 2 * float(np.mean(np.var(points, axis=0)))
         t = np.geomspace(0.02 * max(float(np.mean(nearest)), 1e-6 * spread), 8 * spread * E.N / math.log(E.P), 64)
@@ -128,13 +137,14 @@ def measure(
     noisy = E.noisy_profile(points, noise, t, own=rows)
     log_w = noisy["own_log_weight"].T
     rest = E.clean_profile(points, t, exclude=rows)["log_partition"].T
-    clean = E.clean_profile(fresh, t)
     w, w_clean = np.exp(log_w), 1 / (1 + np.exp(np.minimum(rest, 700.0)))
-    squares = 1 / clean["participation"].T
-    cross = 0.5 * x - clean["log_partition"].T / E.N
-    # a held-out point with its own term added has the law of a training point, and its odds do not round to 1
-    noise = rng.standard_normal(fresh.shape)
-    odds = -0.5 * (noise**2).sum(axis=1)[:, None] - E.noisy_profile(fresh, noise, t)["log_partition"].T
+    squares = cross = odds = np.empty((0, len(t)))
+    if len(fresh):
+        clean = E.clean_profile(fresh, t)
+        squares, cross = 1 / clean["participation"].T, 0.5 * x - clean["log_partition"].T / E.N
+        # a held-out point with its own term added has the law of a training point, and its odds do not round to 1
+        noise = rng.standard_normal(fresh.shape)
+        odds = -0.5 * (noise**2).sum(axis=1)[:, None] - E.noisy_profile(fresh, noise, t)["log_partition"].T
     return Measurement(
         t=t,
         P=E.P,
@@ -146,12 +156,24 @@ def measure(
         participation=Curve.of(squares),
         cross_entropy=Curve.of(cross),
         log_odds=Curve.of(odds),
-        onset=_exp(jackknife(x, w_clean, crossing)),
-        collapse=_exp(jackknife(x, w, crossing)),
-        condensation=_exp(jackknife(x, squares, crossing), factor=2.0),
-        generalization=_exp(jackknife(x, cross, minimum)),
-        nearest=Estimate(float(nearest.mean()), float(nearest.std(ddof=1) / math.sqrt(len(nearest)))),
+        onset=_TWO if E.P == 2 else _exp(jackknife(x, w_clean, crossing)),
+        collapse=_TWO if E.P == 2 else _exp(jackknife(x, w, crossing)),
+        condensation=_condensation(x, squares, E.P),
+        generalization=_exp(jackknife(x, cross, minimum)) if len(fresh) else _NONE,
+        nearest=Estimate(float(nearest.mean()), float(nearest.std(ddof=1) / math.sqrt(len(nearest))))
+        if len(fresh)
+        else _NONE,
     )
+
+
+_TWO = Estimate(math.inf, 0.0, "of two training points one has half of the weight or more at every noise")
+_NONE = Estimate(math.nan, math.nan, "fewer than 2 held-out points are no copies of training points")
+
+
+def _condensation(x: np.ndarray, squares: np.ndarray, P: int) -> Estimate:
+    if not len(squares):
+        return _NONE
+    return _TWO if P == 2 else _exp(jackknife(x, squares, crossing), factor=2.0)
 
 
 def _exp(estimate: Estimate, factor: float = 1.0) -> Estimate:

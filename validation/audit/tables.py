@@ -17,6 +17,8 @@ __all__ = ["audit_facts", "audit_lines", "audit_tables", "write_audit"]
 
 
 def _estimate(estimate: Any) -> str:
+    if estimate is not None and math.isinf(estimate.value):
+        return "∞"
     if estimate is None or not math.isfinite(estimate.value):
         return "-"
     return f"{estimate.value:.4g} ± {estimate.error:.1g}"
@@ -35,7 +37,7 @@ def _log_size(log_p: float) -> str:
 
 
 def audit_tables(result: Audit) -> list[TableData]:
-    """The times, the sizes, and what more data buys."""
+    """The times, the sizes, what more data buys, the points all of it is made of, and the times with rows left out."""
     times = TableData(
         "Times in VE units t = sigma² (squared data units); sigma and DDPM alpha-bar are those of the measured value.",
         ("time", "theory, N → ∞", "theory at P, N", "Gaussian twin", "measured", "sigma", "alpha-bar", "verdict"),
@@ -73,7 +75,67 @@ def audit_tables(result: Audit) -> list[TableData]:
         ("samples", "sigma at collapse"),
         [(f"{factor:,} x {result.measured.P:,}", f"{sigma:.4g}") for factor, sigma in result.growth],
     )
-    return [times, sizes, growth]
+    d, counts = result.duplicates, result.copies.counts()
+    points = TableData(
+        "Points. Held-out points that the training set has too are left out of every measurement.",
+        ("points", "number", "exact copies", "near copies"),
+        [
+            ("all samples, copies of an earlier one among them", f"{result.data.P:,}", f"{d.exact:,}", f"{d.near:,}"),
+            (
+                "held out, copies of a training sample among them",
+                f"{counts['held_out_looked_at']:,}",
+                f"{counts['held_out_exact_copies']:,}",
+                f"{counts['held_out_near_copies']:,}",
+            ),
+        ],
+    )
+    tables = [times, sizes, growth, points]
+    if result.all_rows is not None:
+        with_them = TableData(
+            f"The times with {carriers_named(result)}; nothing else here has {'it' if len(result.carriers) == 1 else 'them'}.",
+            ("time", "theory, N → ∞", "theory at P, N", "measured", "verdict"),
+            [
+                (row.kind, f"{row.theory:.4g}", _estimate(row.finite), _estimate(row.data), row.verdict)
+                for row in result.all_rows
+            ],
+            text=(0, 4),
+        )
+        tables.append(with_them)
+    return tables
+
+
+def carriers_named(result: Audit) -> str:
+    """The rows that carry the covariance, by number and by file where that is known."""
+    rows = [
+        f"{row}" + (f" ({name})" if (name := result.data.file_of(row)) else "") for row in result.carriers.rows[:10]
+    ]
+    more = f" and {len(result.carriers) - 10} more" if len(result.carriers) > 10 else ""
+    return f"row{'s' if len(result.carriers) > 1 else ''} {', '.join(rows)}{more}"
+
+
+def _carriers_fact(result: Audit) -> str:
+    """What to say of them: outliers are left out, a heavy tail is named."""
+    found, named = result.carriers, carriers_named(result)
+    share = f"{100 * sum(found.share):.4g} % of all squared distances from the centre"
+    if found.few:
+        verb = "carries" if len(found) == 1 else "carry"
+        return (
+            f"{named[0].upper()}{named[1:]} {verb} the covariance: {share}. All numbers here are without "
+            f"{'it' if len(found) == 1 else 'them'}, but for the duplicates and the last table."
+        )
+    return (
+        f"Heavy tails: {len(found)} of {result.data.P:,} rows have {share} ({named}). The covariance, and with it theory "
+        "and twin, are about these few."
+    )
+
+
+def _covariance_fact(result: Audit) -> str:
+    """How well P points know the covariance."""
+    collapse, optimum = (100 * result.row(kind).covariance for kind in ("collapse", "generalization"))
+    return (
+        f"{result.measured.P:,} points know the covariance of {result.measured.N:,} numbers so well that its sampling leaves "
+        f"{collapse:.2g} % in the theory's t_c and {optimum:.2g} % in its t_g; the error bars at P, N have it."
+    )
 
 
 def audit_facts(result: Audit) -> list[str]:
@@ -85,9 +147,13 @@ def audit_facts(result: Audit) -> list[str]:
         f"{result.alpha:.4g}.",
         f"Mean variance per coordinate {result.spectrum.mean_variance:.4g}; effective dimension (participation of the "
         f"covariance eigenvalues) {result.spectrum.effective_dimension:.1f}; {result.duplicates.report()}.",
+        f"{result.copies.report()}.",
         f"Nearest training point of a held-out sample: mean squared distance per dimension {_estimate(m.nearest)}. "
         "Theory says that this is the best noise variance t_g, for every kind of data.",
     ]
+    facts.insert(2, _covariance_fact(result))
+    if result.carriers:
+        facts.insert(1, _carriers_fact(result))
     collapse = result.row("collapse").data.value
     if math.isfinite(collapse):
         facts.append(
@@ -95,7 +161,19 @@ def audit_facts(result: Audit) -> list[str]:
             "noisy training point is drawn back to itself. How many samples lower noise needs is in the table of sizes."
         )
     if result.dimension is not None:
-        facts.insert(2, f"Dimension seen at the distance of neighbours: {result.dimension.report()}.")
+        facts.insert(
+            3 + bool(result.carriers), f"Dimension seen at the distance of neighbours: {result.dimension.report()}."
+        )
+    blank = [
+        f"the Gaussian twin's {row.kind}: {row.twin.reason}" for row in result.times if row.twin and row.twin.reason
+    ]
+    if result.duplicates.exact + result.duplicates.near:
+        facts.append(
+            "Samples that are there more than once share their weight: as a group they are memorised at higher noise than the "
+            "collapse that is measured here, row by row."
+        )
+    if blank:
+        facts.append(f"Note: no number for {'; '.join(blank)}.")
     return facts + [f"Note: {line}" for line in data.dropped]
 
 
@@ -110,6 +188,8 @@ def write_audit(result: Audit, folder: Path) -> list[Path]:
     written = [folder / "audit.png", folder / "audit.nc"]
     figures.save(audit_figure(result), written[0])
     save_dataset(result.to_dataset(), written[1])
-    for name, table in zip(("times", "sizes", "growth"), audit_tables(result), strict=True):
+    for name, table in zip(
+        ("times", "sizes", "growth", "points", "times-all-rows"), audit_tables(result), strict=False
+    ):
         written.append(table.write(folder / f"audit-{name}.csv"))
     return written

@@ -11,7 +11,7 @@ from validation.experiments.shared.network_figures import (
     state_strip,
 )
 from validation.experiments.shared.network_probes import Departures, replica_error
-from validation.experiments.shared.presets import chosen
+from validation.experiments.shared.presets import checkpoint, chosen
 from validation.experiments.shared.progress import counter
 from validation.experiments.shared.result import (
     ExperimentResult,
@@ -30,6 +30,7 @@ __all__ = [
     "ExperimentResult",
     "PlantedCase",
     "Row",
+    "checkpoint",
     "chosen",
     "concluded",
     "convergence_figure",

@@ -1,13 +1,15 @@
-"""Which preset is meant: a name of the experiment's own, or a preset made by hand."""
+"""Which preset is meant, by name or made by hand; and where a preset keeps its checkpoints."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from numerics.domain import DomainError
 
-__all__ = ["chosen"]
+__all__ = ["checkpoint", "chosen"]
 
 P = TypeVar("P")
 
@@ -30,3 +32,16 @@ def chosen(preset: str | P, presets: Mapping[str, P], device: str = "cpu") -> P:
         raise DomainError("preset", preset, f"one of {', '.join(presets)}, or a Preset")
     on_cuda = f"{preset} on cuda"
     return presets[on_cuda if device.startswith("cuda") and on_cuda in presets else preset]
+
+
+def checkpoint(
+    out: str | os.PathLike | None, preset: str, seed: int, *, before: str = "", middle: str = "", after: str = ""
+) -> Path | None:
+    """The checkpoint of a preset and seed in the folder `out`; None where nothing is kept.
+
+    >>> checkpoint("runs", "full on cuda", 3, before="nonlinear-").as_posix()
+    'runs/checkpoints/nonlinear-full-on-cuda-seed3.safetensors'
+    """
+    if out is None:
+        return None
+    return Path(out) / "checkpoints" / f"{before}{preset.replace(' ', '-')}{middle}-seed{seed}{after}.safetensors"

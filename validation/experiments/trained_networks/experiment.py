@@ -19,7 +19,16 @@ import torch
 import xarray as xr
 
 from validation.experiments.losing_dimensions import CASES, Case
-from validation.experiments.shared import Departures, ExperimentResult, Row, chosen, provenance, save, save_figure
+from validation.experiments.shared import (
+    Departures,
+    ExperimentResult,
+    Row,
+    checkpoint,
+    chosen,
+    provenance,
+    save,
+    save_figure,
+)
 from validation.experiments.trained_networks import verdicts as network_verdicts
 from validation.experiments.trained_networks.verdicts import Sweep
 from validation.networks import NetworkScore
@@ -193,14 +202,14 @@ def _training(sets: Sequence[torch.Tensor], case: Case, preset: Preset, seed: in
     """Step and averaged denoisers at every snapshot; finished ones come from their files."""
     trainer = None
     for at in preset.snapshots:
-        stem = f"{preset.name.replace(' ', '-')}-{case.variances[1]:g}-seed{seed}"
-        file = None if out is None else out / "checkpoints" / f"{stem}-step{at}.safetensors"
+        variance = f"-{case.variances[1]:g}"
+        file = checkpoint(out, preset.name, seed, middle=variance, after=f"-step{at}")
         if file is not None and file.exists() and _steps(file, sets, preset) == at:
             yield at, load_denoiser(file, device=device)
             continue
         if trainer is None:
             seeds = [1000 * seed + m for m in range(len(sets))]
-            path = None if out is None else out / "checkpoints" / f"{stem}.safetensors"
+            path = checkpoint(out, preset.name, seed, middle=variance)
             options = {"seeds": seeds, "device": device, "path": path, "note": {"data": case.label}}
             trainer = Trainer(sets, preset.network, preset.training, **options)
             if trainer.step > at:  # its checkpoint is ahead of a snapshot that was lost

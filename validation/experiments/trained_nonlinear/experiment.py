@@ -18,7 +18,16 @@ import torch
 import xarray as xr
 
 from theory import HiddenManifold
-from validation.experiments.shared import ExperimentResult, Row, chosen, provenance, replica_error, save, save_figure
+from validation.experiments.shared import (
+    ExperimentResult,
+    Row,
+    checkpoint,
+    chosen,
+    provenance,
+    replica_error,
+    save,
+    save_figure,
+)
 from validation.networks import NetworkScore
 from validation.score import EmpiricalScore
 from validation.simulation import Prediction, Sampler, generator, judge
@@ -130,11 +139,7 @@ def run(
         for a in preset.activations
     }
     sets = [samplers[a].stream(1000 * r + i).sample(P) for i, (a, P, r) in enumerate(jobs)]
-    path = (
-        None
-        if out is None
-        else Path(out) / "checkpoints" / f"nonlinear-{preset.name.replace(' ', '-')}-seed{seed}.safetensors"
-    )
+    path = checkpoint(out, preset.name, seed, before="nonlinear-")
     seeds = [10_000 + 1000 * seed + m for m in range(len(jobs))]
     trainer = Trainer(sets, preset.network, preset.training, seeds=seeds, device=device, path=path)
     trainer.run(progress=(lambda done, total, loss: progress(done, total)) if progress else None)

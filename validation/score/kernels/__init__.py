@@ -4,18 +4,17 @@ from validation.score.kernels.pair_kernels import pair_displacements, pair_energ
 from validation.score.kernels.profile_kernels import profile_rows
 from validation.score.kernels.tile_kernels import (
     add_sparse_rows,
-    largest_rows,
     screen_rows,
     search_clusters,
     weigh_rows,
 )
-from validation.score.kernels.vector_math import COMPILED, LANES
+from validation.score.kernels.vector_math import COMPILED, LANES, exp
 
 __all__ = [
     "COMPILED",
     "LANES",
     "add_sparse_rows",
-    "largest_rows",
+    "exp",
     "pair_displacements",
     "pair_energies",
     "profile_rows",

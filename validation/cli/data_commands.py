@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,16 @@ def audit(
     unit: Unit = None,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
     finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
+    points: Annotated[
+        bool | None,
+        typer.Option(
+            help="The collapse of every single point, into points.csv and .nc; default: where it takes seconds."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Class of each sample: npy, npz, IDX or text, one a line; default: those in DATA."),
+    ] = None,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -55,12 +66,17 @@ def audit(
         name = next(iter(network))
         raise DomainError(f"--{name}", network[name], "left out without --model")
     from validation.audit import audit as run
-    from validation.audit import audit_lines, write_audit
-    from validation.data import load
+    from validation.audit import audit_classes, audit_lines, classes_table, write_audit
+    from validation.data import load, read_labels
+    from validation.points import CHEAP, audit_points, cost, points_lines, write_points
 
     sigmas = None if sigma is None else numbers_of("--sigma", sigma)
     folder = folder_of(out) if out else None
     dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
+    if labels is not None:
+        dataset = replace(dataset, labels=read_labels(labels, dataset.P, limit=limit, seed=seed))
+    if points is None:
+        points = dataset.P > 2 and cost(dataset.P, dataset.N) < CHEAP
     with stages("audit") as tell:
         result = run(
             dataset,
@@ -72,9 +88,27 @@ def audit(
             device=device,
             progress=tell,
         )
+        more: dict[str, Any] = {}
+        options = {"seed": seed, "device": device}
+        if dataset.labels is not None and len(set(dataset.labels.tolist())) > 1:
+            rows = audit_classes(dataset, t=result.measured.t, probes=min(probes, 128), progress=tell, **options)
+            more["classes"] = classes_table(rows)
+        if points:
+            tell("collapse of every point")
+            spectrum = result.spectrum if twin else None
+            more["points"] = audit_points(dataset, duplicates=result.duplicates, spectrum=spectrum, **options)
     files = write_audit(result, folder) if folder else []
+    if folder and "classes" in more:
+        files.append(more["classes"].write(folder / "audit-classes.csv"))
+    if folder and points:
+        files += write_points(more["points"], folder)
     for item in audit_lines(result):
         console.print(item, markup=False, highlight=False)
+    if "classes" in more:
+        console.print(more["classes"].shown(compact=True), markup=False, highlight=False)
+    if points:
+        for line in points_lines(more["points"]):
+            say(line)
     if files:
         say("wrote " + ", ".join(map(str, files)))
 

@@ -24,6 +24,7 @@ from validation.training import members
 __all__ = ["Subject", "from_data", "from_model", "from_pipeline", "from_subspaces", "noise_levels"]
 
 _FRESH = 1000  # points kept back, at most
+_LARGEST = 10**9  # numbers drawn in all
 _INSIDE = 1e-6  # of log t: so far within what a network knows
 
 
@@ -114,10 +115,8 @@ def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
     ------
     DomainError : text that is not such a list, dimensions below 1, negative variances, no variance above 0, P below 4
     """
-    P, allowed = (
-        integer("-P", P, minimum=4),
-        "dimension:variance pairs separated by commas, as in 5:1.0,5:0.09,20:0.0001",
-    )
+    P = integer("-P", P, minimum=4, maximum=_LARGEST)
+    allowed = "dimension:variance pairs separated by commas, as in 5:1.0,5:0.09,20:0.0001"
     try:
         pairs = [(float(d), float(s)) for d, s in (part.split(":") for part in text.split(","))]
     except ValueError as error:
@@ -126,8 +125,10 @@ def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
         raise DomainError("--subspaces", text, f"{allowed}; dimensions >= 1, variances >= 0, one of them > 0")
     pairs.sort(key=lambda pair: -pair[1])
     data = BlockData(tuple(int(d) for d, _ in pairs), tuple(s for _, s in pairs))
-    if data.N < 2:
-        raise DomainError("--subspaces", text, "at least two dimensions in all")
+    if not 2 <= data.N <= _LARGEST // P:
+        raise DomainError(
+            "--subspaces", text, f"at least 2 dimensions in all, and at most {_LARGEST:g} numbers in {P:g} rows"
+        )
     X, fresh = data.sample(P, (seed, 0)), data.sample(min(_FRESH, P), (seed, 1))
     names = [
         f"d = {block.stop - block.start}, variance {s:g}" for block, (_, s) in zip(data.blocks, pairs, strict=True)

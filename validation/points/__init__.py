@@ -1,5 +1,16 @@
 """At what noise each single training point is memorised: its own collapse, for all points of a data set."""
 
 from validation.points.collapse import point_collapse_times
+from validation.points.groups import duplicate_groups
+from validation.points.report import CHEAP, PointsReport, audit_points, cost, points_lines, write_points
 
-__all__ = ["point_collapse_times"]
+__all__ = [
+    "CHEAP",
+    "PointsReport",
+    "audit_points",
+    "cost",
+    "duplicate_groups",
+    "point_collapse_times",
+    "points_lines",
+    "write_points",
+]

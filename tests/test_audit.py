@@ -106,7 +106,7 @@ def test_theory_column_is_the_theory():
     data = load(limit=400)
     result = audit(data, probes=20, twin=False)
     train, _ = split(data.X, None, seed=0)
-    assert result.row("collapse").theory == collapse_time(Spectrum.from_samples(train), P=len(train))
+    assert result.row("collapse").theory == collapse_time(Spectrum.from_samples(train, debias=True), P=len(train))
     assert result.twin is None
 
 
@@ -116,8 +116,8 @@ def test_split_is_disjoint_and_complete():
     assert len(train) == 90
     assert sorted(np.concatenate([train, held])[:, 0]) == list(range(100))
     own = np.zeros((7, 2))
-    assert split(X, own, seed=0)[1] is not None
-    assert len(split(X, own, seed=0)[0]) == 100
+    assert split(X, own, seed=0).held_out is not None
+    assert len(split(X, own, seed=0).train) == 100
     with pytest.raises(DomainError, match="at least 4"):
         split(X[:3], None, seed=0)
 

@@ -85,7 +85,7 @@ def test_audit_writes_its_files_and_prints(shown, encoding, rows, tmp_path):
     assert "sigma^2" in run.stdout or "sigma²" in run.stdout
     assert "[red]" in run.stdout  # brackets in names are no markup
     assert {path.name for path in out.iterdir()} == {
-        "audit.png", "audit.nc", "audit-times.csv", "audit-sizes.csv", "audit-growth.csv",
+        "audit.png", "audit.nc", "audit-times.csv", "audit-sizes.csv", "audit-growth.csv", "audit-points.csv",
     }  # fmt: skip
     assert "²" in (out / "audit-times.csv").read_text(encoding="utf-8")  # files hold everything, whatever the console
 
@@ -99,7 +99,7 @@ def test_audit_writes_its_files_before_it_prints(shown, rows, tmp_path, monkeypa
     monkeypatch.setattr(terminal.console, "print", broken)
     with pytest.raises(UnicodeEncodeError):
         shown("ascii", "audit", rows, "--probes", 8, "--no-twin", "--no-finite-size", "--out", tmp_path / "out")
-    assert len(list((tmp_path / "out").iterdir())) == 5
+    assert len(list((tmp_path / "out").iterdir())) == 6
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

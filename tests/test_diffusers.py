@@ -13,8 +13,7 @@ import torch
 from numerics.domain import DomainError
 from theory.noise import t_from_alpha_bar
 from validation.audit.networks import audit_pipeline
-from validation.networks import DiffusersScore
-from validation.networks.diffusers_unet import is_pipeline, pipeline_mark
+from validation.networks import DiffusersScore, is_pipeline, pipeline_mark
 from validation.simulation.trajectories import integrate, karras_levels
 from validation.spectra.observables import jacobian_spectrum
 

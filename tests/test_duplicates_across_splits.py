@@ -5,10 +5,14 @@ Each kind is held against the same data without them, and against data that have
 
 import numpy as np
 import pytest
+import torch
 
 from numerics.domain import DomainError
-from validation.audit import audit, audit_facts, audit_tables, measure, write_audit
+from validation.audit import audit, audit_facts, audit_model, audit_tables, measure, report_lines, write_audit
 from validation.data import Dataset, data_dimension, find_copies, find_duplicates, load, memorised_fraction, split
+from validation.experiments.generalization_law.nearest_law import law_on_data
+from validation.spectrum import from_data, reading, spectrum
+from validation.training import NoiseLevels, TrainingConfig, members, points, train
 
 
 def gaussians(seed, P, N, dtype=np.float64):
@@ -39,15 +43,15 @@ def test_last_bit_copies_are_found_whatever_their_number(N, dtype):
 
 
 def test_dimension_of_data_with_last_bit_copies():
-    """Among 2600 points 600 that differ from others in the last bit: two-nn said 0.05 and mle 1.0."""
-    X = gaussians(1, 2000, 10)
+    """Among 1300 points 300 that differ from others in the last bit: two-nn said 0.05 and mle 1.0."""
+    X = gaussians(1, 1000, 10)
     alone = data_dimension(X)
-    exact, bit = (data_dimension(np.concatenate([X, more])) for more in (X[:600], last_bit(X[:600])))
-    assert alone.value[:2] == pytest.approx([9.4, 9.1], abs=0.5)
-    assert (exact.copies, exact.near, exact.points) == (600, 0, 2000)
-    assert (bit.copies, bit.near, bit.points) == (0, 600, 2000)
+    exact, bit = (data_dimension(np.concatenate([X, more])) for more in (X[:300], last_bit(X[:300])))
+    assert alone.value[:2] == pytest.approx([9.5, 8.9], abs=0.6)
+    assert (exact.copies, exact.near, exact.points) == (300, 0, 1000)
+    assert (bit.copies, bit.near, bit.points) == (0, 300, 1000)
     assert bit.value == pytest.approx(alone.value)
-    assert "600 near-copies left out" in bit.report()
+    assert "300 near-copies left out" in bit.report()
     assert "drawn from" not in bit.report()
     assert (alone.copies, alone.near) == (0, 0)
 
@@ -177,7 +181,9 @@ QUICK = {"twin": False, "finite_size": False, "probes": 100, "sigmas": [0.3, 0.5
 
 
 def audited(X, held_out):
-    return audit(Dataset(X, "set", X.shape[1:], "data units", "a generator", held_out=held_out), **QUICK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("validation.audit.command.available", lambda: False)  # the dimension has a test of its own
+        return audit(Dataset(X, "set", X.shape[1:], "data units", "a generator", held_out=held_out), **QUICK)
 
 
 def test_audit_of_held_out_points_that_are_training_points(tmp_path):
@@ -228,3 +234,61 @@ def test_audit_where_every_held_out_point_is_a_training_point(tmp_path):
     cells = [cell for table in audit_tables(found) for row in table.rows for cell in row]
     assert not {"nan", "inf"} & set(cells)
     assert all(path.stat().st_size for path in write_audit(found, tmp_path))
+
+
+# --- spectra, training, experiments -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def doubled(tmp_path_factory):
+    """200 points of which 80 are there again, to the last bit, as a file."""
+    X = gaussians(17, 200, 6)
+    path = tmp_path_factory.mktemp("data") / "doubled.npy"
+    np.save(path, np.concatenate([X, last_bit(X[:80])]))
+    return path
+
+
+def test_fresh_points_of_a_spectrum_are_no_training_points(doubled):
+    subject = from_data(doubled, seed=1)
+    left = subject.copies.count
+    assert (subject.P, len(subject.fresh) + left) == (252, 28)
+    assert left > 5
+    assert torch.cdist(subject.fresh, subject.X).min() > 0.1
+    found = spectrum(subject, [0.05, 0.5], probes=2)
+    assert int(found["held_out_near_copies"]) == left
+    assert any(f"{left} of 28 points kept back left out" in line for line in reading(found))
+
+
+def test_a_spectrum_without_fresh_points_says_why(tmp_path):
+    np.save(tmp_path / "same.npy", np.repeat(gaussians(18, 10, 4), 8, axis=0))
+    with pytest.raises(DomainError, match="0 points are fresh: 8 of 8 points kept back left out"):
+        from_data(tmp_path / "same.npy")
+
+
+def test_points_kept_back_in_training_are_no_training_points(doubled, tmp_path):
+    source = {"data": str(doubled), "seed": 2}
+    found = points(source)
+    assert len(found.X) == 252
+    assert found.copies.count > 5
+    assert len(found.fresh) + found.copies.count == 28
+    assert torch.cdist(found.fresh, found.X).min() > 0.1
+    linear = points({"data": "linear", "seed": 0})
+    assert (len(linear.fresh), linear.copies.count) == (512, 0)
+
+    out = tmp_path / "net.safetensors"
+    config = TrainingConfig(2, 8, 1e-3, noise=NoiseLevels(0.1, 2.0))
+    train(source, [20], {"kind": "mlp", "width": 8, "blocks": 1}, config, out)
+    (member,) = members(out)
+    assert (member.P, len(member.fresh), member.copies.count) == (20, len(found.fresh), found.copies.count)
+    ((P, losses),) = audit_model(out, points=4)
+    assert report_lines(P, losses)[-1] == f"{found.copies.report('points kept back')}."
+
+
+def test_the_law_of_the_nearest_point_is_that_of_points_that_are_no_copies():
+    X, own = gaussians(19, 300, 5), gaussians(20, 60, 5)
+    mixed = np.concatenate([own[:30], X[:15], last_bit(X[15:30]), own[30:]])
+    sets = [Dataset(X, "set", (5,), "data units", "a generator", held_out=held) for held in (own, mixed)]
+    (clean, _), (found, _) = (law_on_data(one, probes=60, seed=0, device="cpu") for one in sets)
+    assert found[0].verdict.measured == pytest.approx(clean[0].verdict.measured, rel=1e-9)
+    assert "30 of 90 held-out points left out" in found[0].note
+    assert "left out" not in clean[0].note

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import mpmath
@@ -14,16 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-import validation.score.noise_profile
-import validation.score.sweep
-import validation.score.weights
 from numerics.domain import DomainError
-from validation.score import workers
 from validation.score.empirical_score import EmpiricalScore
+from validation.score.engine import POLICIES, Block, decision, workers
+from validation.score.engine.products import add_product, multiply
+from validation.score.engine.pruning import Clusters
 from validation.score.kernels import tile_kernels, vector_math
-from validation.score.products import add_product, multiply
-from validation.score.pruning import Clusters
-from validation.score.sweep import Sweep
 
 SCORE = {"float32": 1e-4, "float64": 1e-10}
 LEVELS = (1e-6, 1e-4, 1e-2, 0.3, 3.0, 30.0, 1000.0)
@@ -102,22 +99,35 @@ def test_plain_float32_distances_fail_that_test():
     assert max(errors) > 1e-2
 
 
-def test_each_method_is_used_and_plain_torch_agrees(monkeypatch):
+@pytest.mark.parametrize(
+    ("policy", "dtype", "expected"),
+    [
+        ("bfloat16", "float32", {"bfloat16 screen", "float32 sums"}),
+        ("bfloat16", "float64", {"bfloat16 screen", "float64 sums"}),
+        ("float32", "float32", {"float32 sums"}),
+        ("float32", "float64", {"float32 screen", "float64 sums"}),
+        ("reduced", "float32", {"8-coordinate screen", "float32 sums"}),
+        ("reduced", "float64", {"8-coordinate screen", "float64 sums"}),
+    ],
+)
+def test_each_method_is_used_and_plain_torch_agrees(policy, dtype, expected):
+    """Whatever the processor: a policy is forced, and its plain twin (no compiled kernels) beside it."""
     X = training_set("isotropic", 5000, 64)
-    for dtype, expected in (("float32", {"screen", "sums"}), ("float64", {"screen", "sums"})):
-        methods = set()
-        E = EmpiricalScore(X, dtype=dtype)
-        for t in (1e-6, 1e-2, 2.0, 30.0):
-            x, _ = noisy(X, 9, t)
-            monkeypatch.setattr(validation.score.sweep, "COMPILED", True)
-            fast = E.score(x, t), E.log_partition(x, t), E.participation(x, t)
-            methods.add(E.statistics["method"][0].split()[-1])
-            monkeypatch.setattr(validation.score.sweep, "COMPILED", False)
-            plain = E.score(x, t), E.log_partition(x, t), E.participation(x, t)
-            tolerance = 2e-6 if dtype == "float32" else 1e-12
-            for a, b in zip(fast, plain, strict=True):
-                np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
-        assert methods == expected
+    chosen = POLICIES[policy.replace("reduced", "float32")]
+    chosen = replace(chosen, reduced_work=0) if policy == "reduced" else replace(chosen, reduced=False)
+    methods = set()
+    for t in (1e-6, 1e-2, 2.0, 30.0):
+        x, _ = noisy(X, 9, t)
+        results = []
+        for compiled in (True, False):
+            E = EmpiricalScore(X, dtype=dtype, policy=replace(chosen, compiled=compiled))
+            results.append((E.score(x, t), E.log_partition(x, t), E.participation(x, t)))
+            assert E.statistics["policy"] == chosen.name
+            methods.add(E.statistics["method"][0])
+        tolerance = 2e-6 if dtype == "float32" else 1e-12
+        for a, b in zip(*results, strict=True):
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+    assert methods == expected
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -125,38 +135,41 @@ def test_each_method_is_used_and_plain_torch_agrees(monkeypatch):
 def test_the_largest_weight_found_first_changes_no_number(dtype, compiled, monkeypatch):
     """Below collapse, in screens and in sums, on any processor; a "largest" above the true one is seen (negative control)."""
     X = training_set("isotropic", 5000, 64)
-    E, collapse, used = EmpiricalScore(X, dtype=dtype), 1 / (5000 ** (2 / 64) - 1), set()
-    monkeypatch.setattr(validation.score.sweep, "COMPILED", compiled)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    monkeypatch.setattr(validation.score.weights, "WORTHWHILE", dict.fromkeys(validation.score.weights.WORTHWHILE, 0.9))
-    monkeypatch.setattr(Sweep, "may_be_sparse", lambda *_: True)
-    screen, weigh, wrong = Sweep.screen, Sweep.weigh, 0.0
+    collapse, used = 1 / (5000 ** (2 / 64) - 1), set()
+    monkeypatch.setattr(decision, "largest_is_near", lambda *_: True)
+    screen, weigh, wrong = decision.screen, decision.weigh, 0.0
 
-    def seen_screen(self, dtype, window, most, floor=None):
-        used.update([] if floor is None else ["screen"])
-        return screen(self, dtype, window, most, floor)
+    def seen_screen(block, factors, most, window=None, limit=None):
+        used.update([] if limit is None or not most else ["screen"])
+        return screen(block, factors, most, window, limit)
 
-    def seen_weigh(self, dtype, cut, reach, depth, most, floor=None):
+    def seen_weigh(block, dtype, cut, reach, depth, most, floor=None):
         used.update([] if floor is None else ["sums"])
-        return weigh(self, dtype, cut, reach, depth, most, None if floor is None else floor + wrong * self.t)
+        return weigh(block, dtype, cut, reach, depth, most, None if floor is None else floor + wrong * block.t)
 
-    monkeypatch.setattr(Sweep, "screen", seen_screen)
-    monkeypatch.setattr(Sweep, "weigh", seen_weigh)
+    monkeypatch.setattr(decision, "screen", seen_screen)
+    monkeypatch.setattr(decision, "weigh", seen_weigh)
     for share in (0.2, 0.0):  # of candidates that are settled one by one
-        monkeypatch.setattr(
-            validation.score.weights, "KNOWN_SHARE", dict.fromkeys(validation.score.weights.KNOWN_SHARE, share)
+        policy = replace(
+            POLICIES["bfloat16"],
+            compiled=compiled,
+            reduced=False,
+            worthwhile=(0.9, 0.9),
+            known_share=(share, share),
         )
+        E = EmpiricalScore(X, dtype=dtype, policy=policy)
         for t in collapse * np.array([0.1, 0.2, 0.3, 0.4]):
             x, _ = noisy(X, 64, t)
             _, weights, score = brute(X, x, t)
             before = used.copy()
             assert relative(E.score(x, t), score) < SCORE[dtype], t
             if "sums" in used - before:
-                control = x, t, score
+                control = x, t
             assert np.abs(E.participation(x, t) * (weights**2).sum(1) - 1).max() < SCORE[dtype], t
     assert used == {"screen", "sums"}
-    wrong, (x, t, score) = 100.0, control
-    assert not relative(E.score(x, t), score) < 1e-2
+    wrong, (x, t) = 100.0, control
+    with pytest.raises(DomainError, match="not finite"):
+        E.score(x, t)
 
 
 def test_rungs_of_the_ladder_agree(monkeypatch):
@@ -164,17 +177,18 @@ def test_rungs_of_the_ladder_agree(monkeypatch):
     X = training_set("isotropic", 5000, 64)
     x, _ = noisy(X, 10, 1e-3)
     _, _, exact = brute(X, x, 1e-3)
-    E = EmpiricalScore(X)
+    E = EmpiricalScore(X, policy="bfloat16")
     assert relative(E.score(x, 1e-3), exact) < 1e-6
-    monkeypatch.setattr(validation.score.weights, "_screens", lambda data: [])
+    assert E.statistics["method"] == ["bfloat16 screen"]
+    E = EmpiricalScore(X, policy="float32")
     assert relative(E.score(x, 1e-3), exact) < 1e-6
     assert E.statistics["method"] == ["float32 sums"]
-    weigh = Sweep.weigh
+    weigh = decision.weigh
 
-    def refuse(self, dtype, *rest):
-        return None if dtype == torch.float32 else weigh(self, dtype, *rest)
+    def refuse(block, dtype, *rest):
+        return None if dtype == torch.float32 else weigh(block, dtype, *rest)
 
-    monkeypatch.setattr(Sweep, "weigh", refuse)
+    monkeypatch.setattr(decision, "weigh", refuse)
     assert relative(E.score(x, 1e-3), exact) < 1e-6
     assert E.statistics["method"] == ["float64 sums"]
 
@@ -238,17 +252,18 @@ def test_numpys_blas_has_one_thread_inside_and_its_own_number_afterwards():
         assert count() == {2}
 
 
+@pytest.mark.parametrize("policy", list(POLICIES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_products_are_exact_for_integers(dtype):
+def test_products_are_exact_for_integers(dtype, policy):
     rng = np.random.default_rng(0)
     a, b, total = (torch.from_numpy(rng.integers(-8, 9, size=s)).to(dtype) for s in ((5, 40), (40, 7), (5, 7)))
     exact = (a[:, :, None] * b).sum(1)  # integers: no rounding in any order
     out = torch.empty_like(total)
     for right in (b, b.T.contiguous().T):
-        multiply(a, right, out)
+        multiply(a, right, out, POLICIES[policy])
         assert torch.equal(out, exact)
         added = total.clone()
-        add_product(a, right, added, torch.full_like(total, torch.nan))
+        add_product(a, right, added, torch.full_like(total, torch.nan), POLICIES[policy])
         assert torch.equal(added, total + exact)
 
 
@@ -318,13 +333,12 @@ def profile_by_brute_force(X, base, noise, t, leave_out=None):
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("kind", "P", "N"), [("isotropic", 3000, 64), ("plane", 900, 784), ("clumps", 900, 64)])
-def test_profiles_match_brute_force(kind, P, N, dtype, compiled, monkeypatch):
-    monkeypatch.setattr(validation.score.noise_profile, "COMPILED", compiled)
+def test_profiles_match_brute_force(kind, P, N, dtype, compiled):
     X = training_set(kind, P, N)
     rng, t = np.random.default_rng(4), np.geomspace(1e-6, 1e3, 19)
     own = rng.integers(P, size=9)
     base, noise = X[own].astype(np.float64), rng.standard_normal((9, N))
-    E = EmpiricalScore(X, dtype=dtype)
+    E = EmpiricalScore(X, dtype=dtype, policy="float32" if compiled else "plain")
     exponent, log_z, participation = profile_by_brute_force(X, base, noise, t)
     found = E.noisy_profile(base, noise, t, own=own)
     absolute = 3e-4 if dtype == "float32" else 1e-9
@@ -396,7 +410,7 @@ def test_clusters_bound_what_they_leave_out():
         assert bool((bound > 0).any())
         # the certificate holds for the weight really left out
         level = torch.full((64,), t, dtype=torch.float64)
-        visit = engine.visit(Sweep(pruned._data, points, level), 8 * level, 500)
+        visit = engine.visit(Block(pruned._data, points, level), 8 * level, 500)
         if visit is not None:
             (row, position), left, _ = visit
             weight = torch.softmax(-energy / t, 1)
@@ -420,15 +434,15 @@ def test_clusters_with_a_wrong_bound_are_caught(monkeypatch):
     assert np.abs(E.log_partition(x, t) - right).max() > 1e-6
 
 
-def test_plain_torch_search_in_clusters_agrees(monkeypatch):
+def test_plain_torch_search_in_clusters_agrees():
     X = training_set("plane", 6000, 40) + 0.01 * training_set("isotropic", 6000, 40, seed=9)
-    E, t = EmpiricalScore(X, clusters="auto"), 1e-4
+    t, found = 1e-4, []
     x, _ = noisy(X, 64, t)
-    fast = E.score(x, t)
-    assert E.statistics["method"] == ["clusters"]
-    monkeypatch.setattr(validation.score.sweep, "COMPILED", False)
-    np.testing.assert_allclose(E.score(x, t), fast, rtol=1e-9)
-    assert E.statistics["method"] == ["clusters"]
+    for policy in ("float32", "plain"):
+        E = EmpiricalScore(X, clusters="auto", policy=policy)
+        found.append(E.score(x, t))
+        assert E.statistics["method"] == ["clusters"]
+    np.testing.assert_allclose(*found, rtol=1e-9)
 
 
 def test_memory_mapped_training_set_is_streamed(tmp_path):

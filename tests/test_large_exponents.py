@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-import validation.score.noise_profile
-import validation.score.sweep
 from numerics.domain import DomainError
 from validation.data.neighbours import nearest_neighbours
 from validation.score import EmpiricalScore
-from validation.score.double_double import gap, half_squared_distance, relative_error
+from validation.score.engine.double_double import gap, half_squared_distance, relative_error
 from validation.simulation.trajectories import SCHEMES, integrate, karras_levels
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-10}
@@ -60,12 +58,11 @@ def agree(E, X, x, t):
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("clusters", [None, 20])
-def test_exponents_of_1e18_keep_their_largest_weight(dtype, compiled, clusters, monkeypatch):
+def test_exponents_of_1e18_keep_their_largest_weight(dtype, compiled, clusters):
     """The window exp(-cut) is far below one unit in the last place of |x - xi|^2/2t."""
-    monkeypatch.setattr(validation.score.sweep, "COMPILED", compiled)
     X = rng.standard_normal((200, 5))
     x = X[3] + 0.3 * rng.standard_normal(5)
-    E = EmpiricalScore(X, dtype=dtype, clusters=clusters)
+    E = EmpiricalScore(X, dtype=dtype, clusters=clusters, policy="float32" if compiled else "plain")
     for exponent in (1e6, 1e12, 1e16, 1e18, 1e25):
         t = ((x - X) ** 2).sum(1).min() / (2 * exponent)
         agree(E, X, x, max(t, 1e-30))
@@ -171,13 +168,12 @@ def test_thirty_decades_of_t_and_of_scale(dtype):
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_profiles_at_large_exponents(dtype, compiled, monkeypatch):
-    monkeypatch.setattr(validation.score.noise_profile, "COMPILED", compiled)
+def test_profiles_at_large_exponents(dtype, compiled):
     base = rng.standard_normal(6)
     X = np.stack([base, -base, np.roll(base, 1), rng.standard_normal(6) + 2])
     X[1, 0] += 4 * np.spacing(abs(base[0]))
     grid = (base**2).sum() / 2 / np.array([1e17, 1e16, 1e12, 1e2, 1.0])
-    E = EmpiricalScore(X, dtype=dtype)
+    E = EmpiricalScore(X, dtype=dtype, policy="float32" if compiled else "plain")
     found = E.clean_profile(np.zeros(6), grid)
     tolerance = 3e-4 if dtype == "float32" else 1e-6
     for k, t in enumerate(grid):
@@ -210,7 +206,7 @@ def test_half_precision_input(dtype):
     assert score.dtype == torch.float16
     wanted = np.stack([exact(X, q, 0.01)[3] for q in x])
     assert np.abs(score.numpy() - wanted).max() < 1e-3 * np.abs(wanted).max()
-    with pytest.raises(DomainError, match=r"float16 ends at 6.55e\+04"):
+    with pytest.raises(DomainError, match=r"float16.*6.55e\+04"):
         E.score(torch.from_numpy(x) + 1, 1e-6)
     with pytest.raises(DomainError, match="Pass float64"):
         E.score(torch.from_numpy(x).float() + 1e15, 1e-30)

@@ -19,7 +19,7 @@ from validation.experiments.trained_images import experiment as trained_images
 from validation.experiments.trained_networks import experiment as trained_networks
 from validation.experiments.traps.probes import measure_returns
 from validation.networks import NetworkScore
-from validation.score import sweep
+from validation.score.engine import POLICIES
 from validation.spectra.observables import frame_spectrum, jacobian_spectrum
 from validation.spectra.subspace_probes import BlockData
 from validation.training import Trainer, load_denoiser
@@ -122,9 +122,10 @@ def test_empirical_score_by_clusters_and_from_a_file(cuda, tmp_path, kind, dtype
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_empirical_score_by_several_tiles(cuda, monkeypatch, dtype):
-    monkeypatch.setattr(sweep, "DEVICE_SET", 1 << 17)  # tiles of 1024 patterns
-    engine, reference = EmpiricalScore(X, dtype=dtype, device=cuda), EmpiricalScore(X, dtype="float64")
+def test_empirical_score_by_several_tiles(cuda, dtype):
+    policy = replace(POLICIES["bfloat16"], device_set=1 << 17)  # tiles of 1024 patterns
+    engine = EmpiricalScore(X, dtype=dtype, device=cuda, policy=policy)
+    reference = EmpiricalScore(X, dtype="float64")
     for t in T:
         x = BASE + np.sqrt(t) * NOISE
         for name in ("score", "participation", "nearest"):

@@ -13,6 +13,7 @@ import torch
 from numerics.domain import DomainError
 from numerics.store import load_dataset
 from validation.spectrum import command as spectrum_command
+from validation.spectrum import measurement
 from validation.spectrum.command import run, spectrum
 from validation.spectrum.departures import losses
 from validation.spectrum.figures import reading, tables
@@ -158,7 +159,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch
     monkeypatch.setattr("validation.figures.save", lambda figure, path: path.touch())  # rendering takes seconds
     run(None, straight, **arguments)
     assert {p.name for p in straight.parent.iterdir()} == {"s.png", "s.nc", "s.csv"}
-    seen, calls = spectrum_command._seen, []
+    seen, calls = measurement._seen, []
 
     def interrupting(*some):
         calls.append(some)
@@ -166,7 +167,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch
             raise KeyboardInterrupt
         return seen(*some)
 
-    monkeypatch.setattr(spectrum_command, "_seen", interrupting)
+    monkeypatch.setattr(measurement, "_seen", interrupting)
     with pytest.raises(KeyboardInterrupt):
         run(None, killed, **arguments)
     partial = killed.parent / "s.nc.partial"

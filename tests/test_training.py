@@ -101,7 +101,15 @@ def test_resume_is_bitwise(net, config, tmp_path):
     assert not torch.equal(weights(again), torch.cat([p.detach().flatten() for p in again.parameters]))
 
 
-def test_ctrl_c_finishes_the_step_and_resumes_bitwise(tmp_path):
+@pytest.fixture
+def interruptible():
+    """SIGINT as in a terminal: a suite started in the background is born with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_finishes_the_step_and_resumes_bitwise(tmp_path, interruptible):
     path, whole = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     config = TrainingConfig(steps=400, batch=16)
     trainer = Trainer(points(), NET, config, path=path)

@@ -8,7 +8,18 @@
 from numerics.moved import redirect
 from theory.basins import basin_radius, excess_entropy, free_energy
 from theory.finite_size import expected_log_partition, expected_participation, true_point_weight
-from theory.models import HiddenManifold, Isotropic, LinearManifold, Mixture, PowerLaw, Spectrum, Subspaces
+from theory.locality import critical_patch
+from theory.models import (
+    HiddenManifold,
+    ImageCovariance,
+    Isotropic,
+    LinearManifold,
+    Mixture,
+    PowerLaw,
+    Spectrum,
+    StationaryField,
+    Subspaces,
+)
 from theory.speciation import cloning_probability, speciation_time
 from theory.subspaces import subspace_collapse_times
 from theory.times import (
@@ -19,16 +30,28 @@ from theory.times import (
     generalization_time,
     onset_time,
 )
+from theory.training import (
+    RandomFeatures,
+    finite_sample_gain,
+    finite_sample_loss,
+    finite_sample_noise,
+    generalization_training_time,
+    memorization_training_time,
+    training_window,
+)
 
 redirect({"theory.asymptotics": "theory.rem.asymptotics"})
 
 __all__ = [
     "HiddenManifold",
+    "ImageCovariance",
     "Isotropic",
     "LinearManifold",
     "Mixture",
     "PowerLaw",
+    "RandomFeatures",
     "Spectrum",
+    "StationaryField",
     "Subspaces",
     "basin_radius",
     "cloning_probability",
@@ -36,13 +59,20 @@ __all__ = [
     "condensation_time",
     "critical_alpha",
     "critical_dataset_size",
+    "critical_patch",
     "excess_entropy",
     "expected_log_partition",
     "expected_participation",
+    "finite_sample_gain",
+    "finite_sample_loss",
+    "finite_sample_noise",
     "free_energy",
     "generalization_time",
+    "generalization_training_time",
+    "memorization_training_time",
     "onset_time",
     "speciation_time",
     "subspace_collapse_times",
+    "training_window",
     "true_point_weight",
 ]

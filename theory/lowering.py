@@ -25,7 +25,7 @@ from numerics.solvers import specialised_source
 from theory.notation import SpectralAverage, alpha_D
 from theory.rem import LinearSaddle, MutualInformation, gaussian_rem, integrals
 
-__all__ = ["cache_folder", "kernel", "mpmath_function"]
+__all__ = ["assignments", "cache_folder", "generated_module", "kernel", "mpmath_function"]
 
 L, s, b, z, M = sp.symbols("L s b z M")
 _SMALL = -2.0  # below this u the integrand is evaluated through z and M
@@ -203,7 +203,9 @@ def kernel(name: str, *, saddle: bool) -> ModuleType:
     only when a source file has changed.
     """
     write = _linear_source if saddle else _spectral_source
-    return _module(f"{'linear' if saddle else 'spectral'}_{name}", lambda: write(integrals(gaussian_rem())[name]))
+    return generated_module(
+        f"{'linear' if saddle else 'spectral'}_{name}", lambda: write(integrals(gaussian_rem())[name])
+    )
 
 
 def _spectral_source(average: SpectralAverage) -> str:
@@ -257,16 +259,19 @@ _MADE_FROM = (
 
 
 @cache
-def _sources() -> bytes:
+def _sources(names: tuple[str, ...]) -> bytes:
     import numba
 
-    specs = [importlib.util.find_spec(name) for name in _MADE_FROM]
+    specs = [importlib.util.find_spec(name) for name in names]
     return b"".join(Path(spec.origin).read_bytes() for spec in specs) + f"{numba.__version__} {sp.__version__}".encode()
 
 
-def _module(label: str, write: Callable[[], str]) -> ModuleType:
-    """The kernel `label` as a module: its source found in the cache folder, else derived and kept there."""
-    digest = hashlib.sha256(_sources() + label.encode()).hexdigest()[:16]
+def generated_module(label: str, write: Callable[[], str], made_from: tuple[str, ...] = _MADE_FROM) -> ModuleType:
+    """The kernel `label` as a module: its source found in the cache folder, else derived and kept there.
+
+    `made_from` names the modules whose change makes it another kernel.
+    """
+    digest = hashlib.sha256(_sources(made_from) + label.encode()).hexdigest()[:16]
     name = f"geomem_{label}_{digest}"
     folder = cache_folder()
     path = (folder or Path("nowhere")) / f"{name}.py"

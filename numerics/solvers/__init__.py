@@ -1,5 +1,6 @@
 """Solvers that return value, status, residual, iterations and branch: roots, fixed points, continuation, inversion."""
 
+from numerics.solvers.analytic_path import path_source
 from numerics.solvers.continuation import Branches, Family
 from numerics.solvers.fixed_point import FixedPoint, FixedPoints, StableFixedPoint
 from numerics.solvers.inversion import invert
@@ -15,5 +16,6 @@ __all__ = [
     "StableFixedPoint",
     "Status",
     "invert",
+    "path_source",
     "specialised_source",
 ]

@@ -1,6 +1,8 @@
 """Data models: what is known of the law of the data, from isotropic to hidden manifolds and mixtures, and their spectra."""
 
+from theory.models.activations import Activation, activation
 from theory.models.covariance import covariance_cdf, covariance_density, covariance_law
+from theory.models.fields import Field, ImageCovariance, StationaryField
 from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
 from theory.models.hidden import HiddenManifold
 from theory.models.marchenko_pastur import continuum
@@ -11,9 +13,12 @@ from theory.models.spectral_law import Bulk, SpectralLaw
 from theory.models.stieltjes import StieltjesMap, atoms, stieltjes_equation
 
 __all__ = [
+    "Activation",
     "Bulk",
+    "Field",
     "GaussianModel",
     "HiddenManifold",
+    "ImageCovariance",
     "InfinitePowerLaw",
     "Isotropic",
     "LinearManifold",
@@ -21,8 +26,10 @@ __all__ = [
     "PowerLaw",
     "SpectralLaw",
     "Spectrum",
+    "StationaryField",
     "StieltjesMap",
     "Subspaces",
+    "activation",
     "atoms",
     "continuum",
     "covariance_cdf",

@@ -160,16 +160,36 @@ class Spectrum(GaussianModel):
     Parameters
     ----------
     eigenvalues : (N,) array of numbers >= 0
-        All N eigenvalues of the covariance, in squared data units, in any order; stored in decreasing order.
+        All N eigenvalues of the covariance, in squared data units, in any order; stored in decreasing order. Rounding leaves the
+        zeros of a sample covariance on either side of 0: negative numbers down to :math:`-10N\\epsilon` times the largest, with
+        :math:`\\epsilon` that of the array's type (2e-16 in float64, 1e-7 in float32), are taken as 0.
+
+    Raises
+    ------
+    DomainError : numbers more negative than that, not finite, or none above 0
 
     >>> Spectrum([0.0, 1.0, 3.0]).mean_variance
     1.3333333333333333
+    >>> X = np.random.default_rng(0).standard_normal((3, 50))
+    >>> values = np.linalg.eigvalsh(np.cov(X.T))
+    >>> bool(values.min() < 0), float(Spectrum(values).eigenvalues.min())
+    (True, 0.0)
     """
 
     eigenvalues: Any
 
     def __post_init__(self):
-        values = np.array(nonnegative("eigenvalues", self.eigenvalues, allowed="finite numbers >= 0"))
+        values = np.array(finite("eigenvalues", self.eigenvalues, allowed="finite numbers >= 0"))
+        given = np.asarray(self.eigenvalues).dtype
+        rounding = 10 * values.size * np.finfo(given if given.kind == "f" else float).eps * values.max(initial=0.0)
+        if values.size and values.min() < -rounding:
+            raise DomainError(
+                "eigenvalues",
+                float(values.min()),
+                f"finite numbers >= 0 (down to {-rounding:.1g}, here, is rounding)",
+                "Take them of a symmetric covariance in float64, or use Spectrum.from_samples(X)",
+            )
+        values = np.maximum(values, 0.0)
         if values.ndim != 1 or values.size == 0:
             raise DomainError("eigenvalues", self.eigenvalues, "a non-empty one-dimensional array")
         if values.max() == 0:

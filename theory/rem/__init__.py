@@ -3,5 +3,15 @@
 from theory.rem.closed_forms import closed_form, time_equation
 from theory.rem.energy_model import KINDS
 from theory.rem.gaussian import LinearSaddle, MutualInformation, gaussian_rem, integrals
+from theory.rem.spectral_average import spectral_nodes
 
-__all__ = ["KINDS", "LinearSaddle", "MutualInformation", "closed_form", "gaussian_rem", "integrals", "time_equation"]
+__all__ = [
+    "KINDS",
+    "LinearSaddle",
+    "MutualInformation",
+    "closed_form",
+    "gaussian_rem",
+    "integrals",
+    "spectral_nodes",
+    "time_equation",
+]

@@ -4,10 +4,18 @@ from validation.audit.command import Audit, audit
 from validation.audit.figures import audit_figure
 from validation.audit.measurement import measure
 from validation.audit.networks import audit_model, audit_pipeline, report_lines
+from validation.audit.reference import GaussianReference
+from validation.audit.rows import NOT_GAUSSIAN, NOT_KNOWN, NOT_RESOLVED, SizeRow, TimeRow
 from validation.audit.tables import audit_facts, audit_lines, audit_tables, write_audit
 
 __all__ = [
+    "NOT_GAUSSIAN",
+    "NOT_KNOWN",
+    "NOT_RESOLVED",
     "Audit",
+    "GaussianReference",
+    "SizeRow",
+    "TimeRow",
     "audit",
     "audit_facts",
     "audit_figure",

@@ -14,17 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from numerics.domain import integer, positive
-from theory import (
-    Spectrum,
-    collapse_time,
-    condensation_time,
-    critical_dataset_size,
-    generalization_time,
-    onset_time,
-)
-from theory.finite_size import collapse_curve, finite_size_times
-from theory.noise import t_to_alpha_bar, t_to_sigma
+from theory import Spectrum, collapse_time, critical_dataset_size
+from theory.finite_size import collapse_curve
+from theory.noise import t_to_sigma
+from validation.audit.carriers import Carriers, find_carriers
 from validation.audit.measurement import Measurement, measure
+from validation.audit.reference import TIMES, GaussianReference
+from validation.audit.rows import DRAWS, SizeRow, TimeRow
 from validation.data import (
     Copies,
     DataDimension,
@@ -38,78 +34,9 @@ from validation.data import (
 )
 from validation.simulation import Estimate, Sampler
 
-__all__ = ["Audit", "SizeRow", "TimeRow", "audit"]
+__all__ = ["Audit", "audit"]
 
 FRACTIONS = (1.0, 0.8, 0.6, 0.4)  # of the predicted collapse noise: the default noise levels of the table of sizes
-_TIMES = {
-    "onset": onset_time,
-    "collapse": collapse_time,
-    "condensation": condensation_time,
-    "generalization": generalization_time,
-}
-_MEANING = {
-    "onset": "below it every training point is an attractor of the empirical score",
-    "collapse": "below it a noisy training point is drawn back to itself: memorisation",
-    "condensation": "below it a fresh point sees only a few training points",
-    "generalization": "the empirical density is closest to the data's here",
-}
-_RATIO = math.log(1.1)
-DRAWS = 32  # of x in the exact theory at finite size; the error bars come from them
-
-
-@dataclass(frozen=True)
-class TimeRow:
-    """One time, three ways; values in squared data units."""
-
-    kind: str
-    theory: float
-    finite: Estimate | None
-    twin: Estimate | None
-    data: Estimate
-
-    @property
-    def meaning(self) -> str:
-        return _MEANING[self.kind]
-
-    def sigma(self, value: float) -> float:
-        return t_to_sigma(value) if value >= 0 else math.nan
-
-    def alpha_bar(self, value: float) -> float:
-        return t_to_alpha_bar(value) if value >= 0 else math.nan
-
-    @property
-    def verdict(self) -> str:
-        """Which differences are there, and which number to trust."""
-        if not math.isfinite(self.data.value):
-            return f"{'infinite' if math.isinf(self.data.value) else 'not measured'}: {self.data.reason}"
-        asymptotic = Estimate(self.theory, 0.0)
-        gaussian = next((e for e in (self.finite, self.twin) if e is not None and math.isfinite(e.value)), None)
-        finite_size = gaussian is not None and _differ(gaussian, asymptotic)
-        shape = _differ(self.data, gaussian or asymptotic)
-        if not shape:
-            return "agree at this size" if finite_size else "agree"
-        return "not Gaussian: trust the data"
-
-
-def _differ(a: Estimate, b: Estimate) -> bool:
-    """By more than a tenth and by more than 3 standard errors."""
-    return abs(math.log(a.value / b.value)) > _RATIO and abs(a.value - b.value) > 3 * math.hypot(a.error, b.error)
-
-
-@dataclass(frozen=True)
-class SizeRow:
-    """Samples needed so that a model run down to `sigma` has not collapsed, as logarithms."""
-
-    sigma: float
-    theory: float
-    data: Estimate
-    extrapolated: bool
-
-    @property
-    def note(self) -> str:
-        if not math.isfinite(self.data.value):
-            return self.data.reason
-        return "extrapolated from few neighbours: an upper estimate" if self.extrapolated else "measured"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +44,16 @@ class Audit:
     """Everything `geomem audit` reports."""
 
     data: Dataset
-    spectrum: Spectrum
+    spectrum: Spectrum  # of the population, as far as this many points know it
+    sample: Spectrum  # of the sample covariance
     duplicates: Duplicates
     dimension: DataDimension | None  # None without scikit-dimension, and for samples of one number
     measured: Measurement
     twin: Measurement | None
     curve: tuple[np.ndarray, np.ndarray, np.ndarray] | None  # t, exact f(t) of the Gaussian at this size, its error
     times: tuple[TimeRow, ...]
+    carriers: Carriers  # rows that carry the covariance; the few are left out of all but the duplicates
+    all_rows: tuple[TimeRow, ...] | None  # the times with these rows
     sizes: tuple[SizeRow, ...]
     seed: int
     copies: Copies  # held-out points that the training set has too: none of them is in any measurement
@@ -163,6 +93,7 @@ class Audit:
             "twin_error": [r.twin.error if r.twin else np.nan for r in self.times],
             "measured": [r.data.value for r in self.times],
             "measured_error": [r.data.error for r in self.times],
+            "covariance_error": [r.covariance for r in self.times],
         }
         if self.curve is not None:
             curves["finite_excess_entropy"] = ("t_finite", self.curve[1])
@@ -183,9 +114,11 @@ class Audit:
         if self.dimension is not None:
             dataset = dataset.assign(dimension_variables(self.dimension))
         dataset["eigenvalue"] = ("mode", self.spectrum.eigenvalues)
+        dataset["sample_eigenvalue"] = ("mode", self.sample.eigenvalues)
         for name in dataset.variables:
-            if str(name).startswith(("time_", "t_")) or name == "eigenvalue":
+            if str(name).startswith(("time_", "t_")) or str(name).endswith("eigenvalue"):
                 dataset[name].attrs["units"] = "squared data units"
+        dataset["time_covariance_error"].attrs["units"] = "1, of the logarithm"
         return dataset
 
 
@@ -225,12 +158,14 @@ def audit(
         sigmas = tuple(map(float, np.atleast_1d(positive("sigmas", sigmas))))
     probes = integer("probes", probes, minimum=2)
     tell = progress or (lambda line: None)
-    parts = split(data.X, data.held_out, seed=seed, device=device)
-    train, held_out = parts
-    tell(f"spectrum of {len(train)} x {data.N}")
-    spectrum = Spectrum.from_samples(train)
     tell("duplicates and nearest neighbours")
     duplicates = find_duplicates(data.X, device=device)
+    carriers = find_carriers(data.X)
+    left_out = carriers if carriers.few else Carriers()
+    parts = split(_without(data.X, left_out), _typical(data.held_out), seed=seed, device=device)
+    train, held_out = parts
+    tell(f"spectrum of {len(train)} x {data.N}")
+    gaussian = GaussianReference.of(train, seed)
     intrinsic = None
     if available() and data.N > 1:
         tell("intrinsic dimension")
@@ -240,42 +175,60 @@ def audit(
     other = None
     if twin:
         tell("empirical score of its Gaussian twin")
-        sampler = Sampler(spectrum, data.N, seed, device=device)
+        sampler = Sampler(gaussian.spectrum, data.N, seed, device=device)
         sample = [sampler.sample(n).float().cpu().numpy() for n in (len(train), max(2, len(held_out)))]
         other = measure(*sample, t=measured.t, probes=probes, seed=seed, device=device)
-    alpha = math.log(measured.P) / measured.N
-    finite, curve = {}, None
+    curve = None
     if finite_size:
         tell("exact theory at this P and N")
-        finite, curve = _finite_size(spectrum, measured, seed)
-    times = tuple(
-        TimeRow(
-            kind,
-            time(spectrum, alpha),
-            finite.get(kind),
-            getattr(other, kind) if other else None,
-            getattr(measured, kind),
-        )
-        for kind, time in _TIMES.items()
-    )
+        curve = _curve(gaussian.spectrum, measured, seed)
+    fresh = min(probes, len(held_out))
+    times = gaussian.times(measured, other, fresh, finite_size=finite_size, seed=seed)
+    all_rows = None
+    if left_out:
+        tell(f"the same with the rows {', '.join(map(str, left_out.rows))}, which carry the covariance")
+        train, held_out = split(data.X, data.held_out, seed=seed, device=device)
+        with_them = measure(train, held_out, t=measured.t, probes=probes, seed=seed, device=device)
+        fresh = min(probes, len(held_out))
+        all_rows = GaussianReference.of(train, seed).times(with_them, None, fresh, finite_size=finite_size, seed=seed)
     if sigmas is None:
-        collapse = t_to_sigma(collapse_time(spectrum, alpha))
+        collapse = t_to_sigma(times[list(TIMES).index("collapse")].theory)
         sigmas = tuple(float(f"{fraction * collapse:.2g}") for fraction in FRACTIONS)
-    sizes = tuple(_size(spectrum, measured, sigma) for sigma in sigmas)
-    return Audit(data, spectrum, duplicates, intrinsic, measured, other, curve, times, sizes, seed, parts.copies)
+    return Audit(
+        data,
+        spectrum=gaussian.spectrum,
+        sample=gaussian.sample,
+        duplicates=duplicates,
+        dimension=intrinsic,
+        measured=measured,
+        twin=other,
+        curve=curve,
+        times=times,
+        carriers=carriers,
+        all_rows=all_rows,
+        sizes=tuple(_size(gaussian.spectrum, measured, sigma) for sigma in sigmas),
+        seed=seed,
+        copies=parts.copies,
+    )
 
 
-def _finite_size(spectrum: Spectrum, measured: Measurement, seed: int):
-    """Exact times (but condensation, which has no crossing of its own) and f(t) of the Gaussian at this P and N."""
-    exact = finite_size_times(spectrum, measured.P, seed=seed, samples=DRAWS)
-    times = {
-        kind: Estimate(float(e.value), math.hypot(e.error, e.quadrature))
-        for kind in ("onset", "collapse", "generalization")
-        for e in (getattr(exact, kind),)
-    }
+def _without(X: np.ndarray, carriers: Carriers) -> np.ndarray:
+    return np.delete(X, carriers.rows, axis=0) if carriers else X
+
+
+def _typical(held_out: np.ndarray | None) -> np.ndarray | None:
+    """Held-out points of the source less the few that would rule every mean over them."""
+    if held_out is None:
+        return None
+    found = find_carriers(held_out)
+    return _without(held_out, found) if found.few else held_out
+
+
+def _curve(spectrum: Spectrum, measured: Measurement, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """t, and the exact f(t) of the Gaussian at this P and N with its error."""
     t = measured.t[:: max(1, len(measured.t) // 24)]
     f = collapse_curve(spectrum, measured.P, t=t, seed=seed, samples=DRAWS // 2)
-    return times, (t, f.value, np.hypot(f.error, f.quadrature))
+    return t, f.value, np.hypot(f.error, f.quadrature)
 
 
 def _size(spectrum: Spectrum, measured: Measurement, sigma: float) -> SizeRow:

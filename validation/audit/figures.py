@@ -64,9 +64,9 @@ def audit_figure(audit: Any) -> Figure:
         axis.set_xlabel(NOISE + " [data units²]")
         axis.legend(fontsize=7)
         axis = flat[5]
-        values = audit.spectrum.eigenvalues
-        positive = values[values > 0]
-        axis.loglog(np.arange(1, positive.size + 1), positive, color="black", lw=1.5)
+        for spectrum, colour, label in ((audit.sample, "#999999", "sample"), (audit.spectrum, "black", "population")):
+            positive = spectrum.eigenvalues[spectrum.eigenvalues > 0]
+            axis.loglog(np.arange(1, positive.size + 1), positive, color=colour, lw=1.5, label=label)
         for kind, colour in COLOURS.items():
             axis.axhline(audit.row(kind).theory, color=colour, ls="--", lw=1.0, label=LABELS[kind])
         axis.set_xlabel("mode")

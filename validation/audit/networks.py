@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from validation.data import Copies
 from validation.spectra import FittedGaussian
 from validation.spectrum import from_pipeline
 from validation.training import convergence, members, read
@@ -36,10 +38,12 @@ def audit_model(
     noise = read(path)[1]["training"]["noise"]
     t = np.geomspace(noise["sigma_min"] ** 2, noise["sigma_max"] ** 2, 13) if t is None else t
     found = []
-    for P, face, flat, new, exact in members(path, device=device):
+    for member in members(path, device=device):
+        P, face, flat, new, exact = member
         reference = exact if exact is not None else FittedGaussian(flat)
         new = new if len(new) > 1 else None
-        found.append((P, convergence(face, flat, t, fresh=new, exact=reference, points=points)))
+        losses = convergence(face, flat, t, fresh=new, exact=reference, points=points)
+        found.append((P, losses.assign_attrs(_left_out(member.copies))))
     return found
 
 
@@ -50,29 +54,41 @@ def audit_pipeline(
     points: int = 256,
     seed: int = 0,
     device: str = "cpu",
+    network: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[int, xr.Dataset]:
-    """A diffusers pipeline as `audit_model` has it, on data that are given: those it was trained on.
+    """A diffusers pipeline, or UNet, as `audit_model` has it, on data that are given: those it was trained on.
 
     The population is that of the Gaussian with their covariance, where there are enough of them to know it. Points kept back
     are fresh to the empirical score, and to the network only if its trainer kept them back too.
 
+    network : scheduler, variant, centre, unit, see `validation.spectrum.subjects.from_pipeline`
+
     Raises
     ------
-    DomainError : see `validation.spectrum.subjects.from_pipeline`
+    DomainError : see there
     """
-    subject = from_pipeline(path, data, device=device, seed=seed, **options)
+    subject = from_pipeline(path, data, device=device, seed=seed, **(network or {}), **options)
     low, high = max(subject.t_range[0], 2e-3**2), min(subject.t_range[1], 10.0**2)
     t = np.geomspace(low * (1 + 1e-6), high * (1 - 1e-6), 13)
     X, fresh = subject.X.to(device), subject.fresh.to(device)
     reference = FittedGaussian(X) if len(X) >= _PER_DIRECTION * subject.N else None
-    return len(X), convergence(
-        subject.networks["network"], X, t, fresh=fresh, exact=reference, points=points, seed=seed
-    )
+    losses = convergence(subject.networks["network"], X, t, fresh=fresh, exact=reference, points=points, seed=seed)
+    remarks = {"remarks": "; ".join(subject.remarks)} if subject.remarks else {}
+    return len(X), losses.assign_attrs(_left_out(subject.copies) | remarks)
+
+
+def _cell(value: float) -> str:
+    return f"{value:.3g}" if np.isfinite(value) else "-"
+
+
+def _left_out(copies: Copies) -> dict[str, str]:
+    return {"held_out_copies": copies.report("points kept back")} if copies.count else {}
 
 
 def report_lines(P: int, losses: xr.Dataset) -> list[str]:
     """The losses of one network as aligned text, one line a noise level."""
+    left_out = [f"{losses.attrs['held_out_copies']}."] if "held_out_copies" in losses.attrs else []
     head = ("t", "sigma", "net/train", "empirical", "population", "net/fresh", "empirical", "population", "state")
     lines = [f"P = {P}: denoising loss E|D - xi|^2/(N t)", "".join(f"{name:>12}" for name in head)]
     for k, t in enumerate(losses["t"].values):
@@ -80,8 +96,14 @@ def report_lines(P: int, losses: xr.Dataset) -> list[str]:
         own, new = (
             [float(at[n].sel(where=w)) for n in ("network", "empirical", "population")] for w in ("training", "fresh")
         )
-        numbers = "".join(f"{value:12.3g}" for value in (t, t**0.5, *own, *new))
+        numbers = "".join(f"{_cell(value):>12}" for value in (t, t**0.5, *own, *new))
         lines.append(f"{numbers}  {at['label'].item()}")
+    if "remarks" in losses.attrs:
+        lines.append(f"Of the network: {losses.attrs['remarks']}.")
+    if np.isnan(losses["network"].sel(where="fresh")).all():
+        lines.append("- on fresh points: fewer than 2 were kept back.")
+    if np.isnan(losses["population"].sel(where="training")).all():
+        lines.append("- for the population: too few training points for a covariance.")
     # a score of zero has the loss 1: where that is within the factor of the population's, every network passes
     generalising = np.isin(losses["label"].values, ("generalising", "both"))
     idle = generalising & (losses.attrs["factor"] * losses["population"].sel(where="fresh").values >= 1)
@@ -91,4 +113,4 @@ def report_lines(P: int, losses: xr.Dataset) -> list[str]:
             f"Note: at t = {levels} a network that has learned nothing (loss 1) would be called generalising too; "
             "the state says nothing about learning there."
         )
-    return lines
+    return lines + left_out

@@ -37,7 +37,7 @@ def _log_size(log_p: float) -> str:
 
 
 def audit_tables(result: Audit) -> list[TableData]:
-    """The times, the sizes, what more data buys, and the points that all of it is made of."""
+    """The times, the sizes, what more data buys, the points all of it is made of, and the times with rows left out."""
     times = TableData(
         "Times in VE units t = sigma² (squared data units); sigma and DDPM alpha-bar are those of the measured value.",
         ("time", "theory, N → ∞", "theory at P, N", "Gaussian twin", "measured", "sigma", "alpha-bar", "verdict"),
@@ -89,7 +89,53 @@ def audit_tables(result: Audit) -> list[TableData]:
             ),
         ],
     )
-    return [times, sizes, growth, points]
+    tables = [times, sizes, growth, points]
+    if result.all_rows is not None:
+        with_them = TableData(
+            f"The times with {carriers_named(result)}; nothing else here has {'it' if len(result.carriers) == 1 else 'them'}.",
+            ("time", "theory, N → ∞", "theory at P, N", "measured", "verdict"),
+            [
+                (row.kind, f"{row.theory:.4g}", _estimate(row.finite), _estimate(row.data), row.verdict)
+                for row in result.all_rows
+            ],
+            text=(0, 4),
+        )
+        tables.append(with_them)
+    return tables
+
+
+def carriers_named(result: Audit) -> str:
+    """The rows that carry the covariance, by number and by file where that is known."""
+    rows = [
+        f"{row}" + (f" ({name})" if (name := result.data.file_of(row)) else "") for row in result.carriers.rows[:10]
+    ]
+    more = f" and {len(result.carriers) - 10} more" if len(result.carriers) > 10 else ""
+    return f"row{'s' if len(result.carriers) > 1 else ''} {', '.join(rows)}{more}"
+
+
+def _carriers_fact(result: Audit) -> str:
+    """What to say of them: outliers are left out, a heavy tail is named."""
+    found, named = result.carriers, carriers_named(result)
+    share = f"{100 * sum(found.share):.4g} % of all squared distances from the centre"
+    if found.few:
+        verb = "carries" if len(found) == 1 else "carry"
+        return (
+            f"{named[0].upper()}{named[1:]} {verb} the covariance: {share}. All numbers here are without "
+            f"{'it' if len(found) == 1 else 'them'}, but for the duplicates and the last table."
+        )
+    return (
+        f"Heavy tails: {len(found)} of {result.data.P:,} rows have {share} ({named}). The covariance, and with it theory "
+        "and twin, are about these few."
+    )
+
+
+def _covariance_fact(result: Audit) -> str:
+    """How well P points know the covariance."""
+    collapse, optimum = (100 * result.row(kind).covariance for kind in ("collapse", "generalization"))
+    return (
+        f"{result.measured.P:,} points know the covariance of {result.measured.N:,} numbers so well that its sampling leaves "
+        f"{collapse:.2g} % in the theory's t_c and {optimum:.2g} % in its t_g; the error bars at P, N have it."
+    )
 
 
 def audit_facts(result: Audit) -> list[str]:
@@ -105,6 +151,9 @@ def audit_facts(result: Audit) -> list[str]:
         f"Nearest training point of a held-out sample: mean squared distance per dimension {_estimate(m.nearest)}. "
         "Theory says that this is the best noise variance t_g, for every kind of data.",
     ]
+    facts.insert(2, _covariance_fact(result))
+    if result.carriers:
+        facts.insert(1, _carriers_fact(result))
     collapse = result.row("collapse").data.value
     if math.isfinite(collapse):
         facts.append(
@@ -112,7 +161,9 @@ def audit_facts(result: Audit) -> list[str]:
             "noisy training point is drawn back to itself. How many samples lower noise needs is in the table of sizes."
         )
     if result.dimension is not None:
-        facts.insert(3, f"Dimension seen at the distance of neighbours: {result.dimension.report()}.")
+        facts.insert(
+            3 + bool(result.carriers), f"Dimension seen at the distance of neighbours: {result.dimension.report()}."
+        )
     blank = [
         f"the Gaussian twin's {row.kind}: {row.twin.reason}" for row in result.times if row.twin and row.twin.reason
     ]
@@ -137,6 +188,8 @@ def write_audit(result: Audit, folder: Path) -> list[Path]:
     written = [folder / "audit.png", folder / "audit.nc"]
     figures.save(audit_figure(result), written[0])
     save_dataset(result.to_dataset(), written[1])
-    for name, table in zip(("times", "sizes", "growth", "points"), audit_tables(result), strict=True):
+    for name, table in zip(
+        ("times", "sizes", "growth", "points", "times-all-rows"), audit_tables(result), strict=False
+    ):
         written.append(table.write(folder / f"audit-{name}.csv"))
     return written

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from numerics.domain import DomainError
-from validation.cli.options import Device, FigureFile, ImageSize, Key, Limit, Seed
+from validation.cli.options import Centre, Device, FigureFile, ImageSize, Key, Limit, Scheduler, Seed, Unit, Variant
 from validation.cli.terminal import app, console, folder_of, given, notes, numbers_of, progress_bar, say, stages
 
 
@@ -34,17 +34,26 @@ def audit(
         Path | None,
         typer.Option(
             help="A checkpoint of `geomem train`: audit its networks on the data they were trained on. "
-            "Or, with DATA, the folder of a diffusers pipeline."
+            "Or, with DATA, the folder of a diffusers pipeline or UNet."
         ),
     ] = None,
+    scheduler: Scheduler = None,
+    variant: Variant = None,
+    centre: Centre = None,
+    unit: Unit = None,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
     finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
     """At what noise does this data set memorise, how many samples would it need? Theory beside measurement."""
+    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit)
     if model is not None:
-        return _audit_model(model, data, out, probes, device, seed, given(key=key, limit=limit, image_size=image_size))
+        options = given(key=key, limit=limit, image_size=image_size)
+        return _audit_model(model, data, out, probes, device, seed, network, options)
+    if network:
+        name = next(iter(network))
+        raise DomainError(f"--{name}", network[name], "left out without --model")
     from validation.audit import audit as run
     from validation.audit import audit_lines, write_audit
     from validation.data import load
@@ -71,20 +80,31 @@ def audit(
 
 
 def _audit_model(
-    model: Path, data: Path | None, out: Path | None, probes: int, device: str, seed: int, options: dict[str, Any]
+    model: Path,
+    data: Path | None,
+    out: Path | None,
+    probes: int,
+    device: str,
+    seed: int,
+    network: dict[str, Any],
+    options: dict[str, Any],
 ) -> None:
     from numerics.store import save_dataset
     from validation.audit import audit_model, audit_pipeline, report_lines
-    from validation.networks import is_pipeline
+    from validation.networks import is_diffusers
 
-    pipeline = is_pipeline(model)
+    pipeline = is_diffusers(model)
+    if network and not pipeline:
+        name = next(iter(network))
+        raise DomainError(f"--{name}", network[name], "left out without the folder of a diffusers network in --model")
     if data is not None and not pipeline:
         raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
     folder = folder_of(out) if out else None
     with stages("audit") as tell:
         tell(f"losses of the networks of {model.name}")
         if pipeline:
-            found = [audit_pipeline(model, data, points=probes, seed=seed, device=device, **options)]
+            common = {"points": probes, "seed": seed, "device": device, "network": network}
+            found = [audit_pipeline(model, data, **common, **options)]
         else:
             found = list(audit_model(model, points=probes, device=device))
     files = [save_dataset(losses, folder / f"model-P{P}.csv") for P, losses in found] if folder else []
@@ -109,9 +129,13 @@ def spectrum(
         Path | None,
         typer.Option(
             help="A checkpoint of `geomem train`: its networks too, one figure each. "
-            "Or, with DATA, the folder of a diffusers pipeline."
+            "Or, with DATA, the folder of a diffusers pipeline or UNet."
         ),
     ] = None,
+    scheduler: Scheduler = None,
+    variant: Variant = None,
+    centre: Centre = None,
+    unit: Unit = None,
     out: FigureFile = Path("spectrum.png"),
     sigma: Annotated[
         str | None, typer.Option(help="Range of noise, low,high in data units; default: around collapse.")
@@ -146,6 +170,7 @@ def spectrum(
             seed=seed,
             device=device,
             progress=progress,
+            network=given(scheduler=scheduler, variant=variant, centre=centre, unit=unit),
             **given(key=key, limit=limit, image_size=image_size),
         )
     for result, files in found:

@@ -7,8 +7,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Device", "FigureFile", "ImageSize", "Key", "Limit", "Seed"]
+__all__ = ["Centre", "Device", "FigureFile", "ImageSize", "Key", "Limit", "Scheduler", "Seed", "Unit", "Variant"]
 
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="With a UNet's folder in --model: folder of a scheduler_config.json, or a scheduler's name."),
+]
+Variant = Annotated[str | None, typer.Option(help="With a diffusers --model: which weights, e.g. fp16.")]
+Centre = Annotated[
+    float | None,
+    typer.Option(help="With a diffusers --model: it was trained on (data - centre)/unit, e.g. 127.5 for [0, 255]."),
+]
+Unit = Annotated[float | None, typer.Option(help="See --centre; e.g. 127.5. Default: the data are compared with it.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
 Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.")]
 Key = Annotated[str | None, typer.Option(help="Array inside an npz.")]

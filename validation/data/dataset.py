@@ -37,6 +37,7 @@ class Dataset:
     source : where X came from, in words
     held_out : (Q, N) in the units of X: samples the source itself keeps apart from X, or None
     dropped : what the reader left out or changed, one sentence each
+    files : the file of each row, where rows are files
     """
 
     X: np.ndarray
@@ -47,6 +48,11 @@ class Dataset:
     labels: np.ndarray | None = None
     held_out: np.ndarray | None = None
     dropped: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def file_of(self, row: int) -> str:
+        """The file that a row of X came from, relative to `source`; empty where rows are not files."""
+        return self.files[row] if self.files else ""
 
     @property
     def P(self) -> int:
@@ -118,7 +124,7 @@ def load(
         return np.sort(np.random.default_rng(seed).choice(total, limit, replace=False))
 
     raw, total = _read(path, key, image_size, pick)
-    array, labels, notes = raw.array, raw.labels, raw.notes
+    array, labels, notes, files = raw.array, raw.labels, raw.notes, raw.files
     chosen = pick(total)
     if chosen is not None:
         if len(array) == total:  # the image reader has already decoded no more than it was asked for
@@ -142,7 +148,9 @@ def load(
     if held_out is not None:
         held_out, _ = _scaled(held_out, levels, (low, high), scaling)
     name, source = printable(raw.name), printable(raw.source)  # they go into tables, pages and figures
-    return Dataset(X, name, shape, scale, source, labels, held_out, tuple(map(printable, notes)))
+    return Dataset(
+        X, name, shape, scale, source, labels, held_out, tuple(map(printable, notes)), tuple(map(printable, files))
+    )
 
 
 # --- which reader --------------------------------------------------------------------------------------------------

@@ -59,7 +59,9 @@ def read_images(
     if labels is not None and (chosen := pick(total)) is not None:
         labels = labels[chosen]
     held = kept if held_out else None
-    return Raw(array, folder.name or folder.resolve().name, str(folder), labels, held, (0, 255), tuple(notes)), total
+    name = folder.name or folder.resolve().name
+    names = tuple(path.relative_to(folder).as_posix() for path in files)
+    return Raw(array, name, str(folder), labels, held, (0, 255), tuple(notes), names), total
 
 
 def _picked(files: list[Path], pick: Callable[[int], np.ndarray | None]) -> list[Path]:

@@ -50,6 +50,7 @@ class Raw:
     held_out: np.ndarray | None = None
     levels: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # of each row, relative to the source
 
 
 def regular(path: Path) -> int:
@@ -67,7 +68,9 @@ def regular(path: Path) -> int:
     return status.st_size
 
 
-def room(source: Any, shape: tuple[int, ...], itemsize: int, remedy: str = "Use limit= to take fewer samples") -> None:
+def room(
+    source: Any, shape: tuple[int, ...], itemsize: int, remedy: str = "Take fewer samples: limit=, or --limit"
+) -> None:
     """`DataError` when an array of this shape could not fit in this machine's memory, before any of it is allocated."""
     need = prod(int(n) for n in shape) * itemsize
     try:
@@ -93,7 +96,9 @@ def reading(path: Any, expected: str, remedy: str = "Write or download it again"
     except PermissionError as error:
         raise DataError(path, "permission denied", "a readable file", "Change its mode or its owner") from error
     except MemoryError as error:
-        raise DataError(path, "not enough memory to read it", expected, "Use limit= to take fewer samples") from error
+        raise DataError(
+            path, "not enough memory to read it", expected, "Take fewer samples: limit=, or --limit"
+        ) from error
     except (
         OSError, EOFError, ValueError, KeyError, SyntaxError, RuntimeError, NotImplementedError,
         zlib.error, zipfile.BadZipFile,

@@ -167,6 +167,13 @@ class ModelScore(_Flat):
             raise DomainError("model", getattr(out, "shape", type(out)), f"one whose result has shape {tuple(x.shape)}")
         return score_from(self.predicts, out, x, t, scale) / self.unit
 
+    def rescaled(self, centre: float, unit: float) -> ModelScore:
+        """The same network, for data on another scale: it is asked for (x - centre)/unit."""
+        other = copy.copy(self)
+        other.centre, other.unit = float(centre), float(positive("unit", unit))
+        AutogradScore.__init__(other, other._flat, self.chunk)
+        return other
+
     def _level(self, x: torch.Tensor, t: float) -> torch.Tensor:
         """(B,) what the model is told of the noise."""
         return torch.full((len(x),), float(self.condition(t)), dtype=x.dtype, device=x.device)

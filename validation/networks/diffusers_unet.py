@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +13,12 @@ import torch
 from numerics.domain import DomainError, finite
 from theory.noise import t_from_alpha_bar
 from validation.networks.adapters import ModelScore
+from validation.networks.saved import contents, load_network, load_pipeline, load_scheduler
 from validation.spectra import modules_of
 
-__all__ = ["DiffusersScore", "is_pipeline", "pipeline_mark"]
+__all__ = ["DiffusersScore"]
 
 _PREDICTION = {"epsilon": "noise", "sample": "x0", "v_prediction": "v"}
-_INDEX = "model_index.json"
 _CONDITIONS = ("class_embed_type", "num_class_embeds", "cross_attention_dim", "addition_embed_type")
 _TIMESTEP = ("auto", "fractional", "nearest")
 
@@ -46,6 +44,8 @@ class DiffusersScore(ModelScore):
     DomainError : a scheduler without these or with timesteps that are not those of alphas_cumprod, another prediction type, a
         UNet that wants labels or text, or t outside the range of its timesteps. A last timestep without any signal
         (rescale_betas_zero_snr) is t = infinity and left out.
+
+    `remarks` : what is to be said of a loaded one: where its scheduler is from, which variant its weights are
 
     The failure that looks normal: pixels on another scale than the UNet was trained on. And what a scheduler does to x0 while
     it samples (clip_sample, thresholding) is no part of the score.
@@ -76,48 +76,50 @@ class DiffusersScore(ModelScore):
                     "shape", None, "(C, H, W) for a unet whose config does not tell sample_size and in_channels"
                 )
             shape = (channels, *((size, size) if isinstance(size, int) else size))
+        self.remarks: tuple[str, ...] = ()
         self.round = learned or timestep == "nearest"
         super().__init__(
             unet, predicts=_PREDICTION[predicts], convention="ddpm", condition=self.timestep, shape=shape, **options
         )
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike, **options: Any) -> DiffusersScore:
-        """The unconditional pipeline saved in a folder (or known by that name to diffusers, which must be installed).
+    def from_pretrained(
+        cls, path: str | os.PathLike, *, scheduler: Any = None, variant: str | None = None, **options: Any
+    ) -> DiffusersScore:
+        """The unconditional pipeline, or the UNet alone, in a folder that diffusers saved (which must be installed).
+
+        Parameters
+        ----------
+        path : a pipeline's folder (or a name that diffusers knows), or a UNet's, e.g. checkpoint-500/unet of a training script
+        scheduler : with a UNet alone: the folder of a scheduler_config.json, a class by name, or a scheduler. Default: the one
+            saved beside it, else DDPMScheduler with its defaults; `remarks` says which.
+        variant : of the weights, e.g. "fp16"; default the plain ones, or the only ones there are
+        options : of `DiffusersScore`
 
         Raises
         ------
-        DomainError : diffusers not installed, nothing there, or a pipeline of more than a UNet of pixels and its scheduler
+        DomainError : diffusers not installed, nothing there, a training checkpoint (with its parts), or a pipeline of more than
+            a UNet of pixels and its scheduler
         """
         try:
-            from diffusers import DiffusionPipeline
-            from diffusers.utils import logging
+            import diffusers  # noqa: F401
         except ImportError as error:
             raise DomainError(
-                "diffusers", "not installed", "installed to load its pipelines", "pip install diffusers"
+                "diffusers", "not installed", "installed to load its pipelines", "`pip install diffusers`"
             ) from error
-        allowed = f"a folder with a {_INDEX} that diffusers' save_pretrained wrote"
-        if is_pipeline(path):
-            with open(Path(path) / _INDEX, encoding="utf-8") as file:
-                parts = {name for name in json.load(file) if not name.startswith("_")}
-            if parts != {"unet", "scheduler"}:
-                raise DomainError("path", str(path), "a pipeline of unet and scheduler", f"(it has {sorted(parts)})")
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
-            pipeline = DiffusionPipeline.from_pretrained(str(path))
-        except (OSError, ValueError) as error:
-            raise DomainError("path", str(path), allowed, f"({error})") from error
-        finally:
-            if shown:
-                logging.enable_progress_bar()
-        if set(pipeline.components) != {"unet", "scheduler"}:
-            raise DomainError(
-                "path", str(path), "a pipeline of unet and scheduler", f"(it has {sorted(pipeline.components)})"
-            )
+        if Path(path).is_dir() and contents(path) == "network":
+            unet, remarks = load_network(path, variant)
+            scheduler, told = load_scheduler(scheduler, path)
+            remarks += told
+        else:
+            if scheduler is not None:
+                raise DomainError("--scheduler", str(scheduler), "left out: the pipeline has its own")
+            unet, scheduler, remarks = load_pipeline(path, variant)
         if options.get("dtype") is not None:  # this one is ours: no copy is needed
-            torch.nn.Module.to(pipeline.unet, options["dtype"])
-        return cls(pipeline.unet, pipeline.scheduler, **options)
+            torch.nn.Module.to(unet, options["dtype"])
+        face = cls(unet, scheduler, **options)
+        face.remarks = tuple(remarks)
+        return face
 
     @property
     def t_range(self) -> tuple[float, float]:
@@ -140,20 +142,6 @@ class DiffusersScore(ModelScore):
         # not in the type of a half-precision UNet: bfloat16 knows no integer between 512 and 514
         dtype = torch.long if self.round else torch.promote_types(x.dtype, torch.float32)
         return torch.full((len(x),), self.timestep(t), dtype=torch.float64, device=x.device).to(dtype)
-
-
-def is_pipeline(path: str | os.PathLike) -> bool:
-    """Whether this is a folder in which diffusers saved a pipeline."""
-    return (Path(path) / _INDEX).is_file()
-
-
-def pipeline_mark(path: str | os.PathLike) -> str:
-    """A short hash of all files of a saved pipeline."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
-        with open(file, "rb") as stream:
-            digest.update(f"{file.relative_to(path)} {hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())
-    return digest.hexdigest()[:16]
 
 
 def _config_of(unet: Any) -> Any:

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 import torch
 
 from numerics.domain import DomainError
+from validation.score.engine import DTYPES, Clusters, Policy, TrainingSet, choose_policy
 from validation.score.noise_profile import noise_profile
 from validation.score.posterior import Jacobian, PosteriorCovariance
-from validation.score.pruning import Clusters
 from validation.score.queries import Queries, check_levels, check_queries, check_rows
 from validation.score.sharded import Shards
-from validation.score.tiles import DTYPES, TrainingSet
 from validation.score.weights import WeightSums, nearest_pattern, weight_sums
 
 __all__ = ["EmpiricalScore", "Nearest"]
@@ -51,11 +50,15 @@ class EmpiricalScore:
     group : None, or a torch.distributed group (True for the default one) whose processes each hold rows of the training
         set; X is then this process's rows, and all processes make the same calls
 
+    policy : None, or how calls are carried out: "bfloat16" (screens by bfloat16 products), "float32" (by float32 products of
+        few coordinates) or "plain" (plain torch, no compiled kernels); by default GEOMEM_POLICY, else what suits the processor.
+        Results agree to the accuracy of `dtype`
+
     All methods take x of shape (B, N), or (N,) for one point whose axis is then dropped from the result, and t > 0 a number
     or (B,). They return what they were given: numpy for numpy, torch (same device) for torch, in the query's own floating
     dtype (float64 for integers and for numpy's float16); the profiles return float64 always. `statistics` tells of the last
-    call: the method of each block of queries, pairs settled in float64, share of pairs visited, bound on the weight that
-    pruning left out of Z.
+    call: policy, threads, the method of each block of queries, pairs settled in float64, share of pairs visited, bound on
+    the weight that pruning left out of Z.
 
     Domain: X and x of size at most 1e15, wherever their mean lies, and t in [1e-30, 1e30]. X and x are taken as the exact
     numbers they are stored as. Weights depend on gaps between the |x - xi|^2/2t; these come from double-double numbers where
@@ -85,6 +88,7 @@ class EmpiricalScore:
         dtype: Any = "float32",
         clusters: int | str | None = None,
         group: Any = None,
+        policy: str | Policy | None = None,
     ):
         dtype = _name(dtype)
         if dtype not in DTYPES:
@@ -94,13 +98,14 @@ class EmpiricalScore:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise DomainError("device", str(device), "a torch device that is present here") from error
-        self._data = TrainingSet(X, device=self.device, dtype=DTYPES[dtype])
+        policy = choose_policy(self.device, policy)
+        self._data = TrainingSet(X, device=self.device, dtype=DTYPES[dtype], policy=policy)
         self._clusters = None
         if clusters is not None:
             if self._data.streamed:
                 raise DomainError("clusters", str(clusters), "None for a memory-mapped X", "Load it with np.array(X)")
             order, sizes = Clusters.order(self._data, clusters)
-            self._data = TrainingSet(X, device=self.device, dtype=DTYPES[dtype], order=order)
+            self._data = TrainingSet(X, device=self.device, dtype=DTYPES[dtype], order=order, policy=policy)
             self._clusters = Clusters(self._data, sizes)
         self._shards = Shards(group, self._data.P, self.device)
         self.dtype, self.N, self.P = dtype, self._data.N, self._shards.total

@@ -15,20 +15,15 @@ from dataclasses import dataclass
 
 import torch
 
-from validation.score.kernels import COMPILED, profile_rows
+from validation.score.engine import ACCURACY, TrainingSet, block_size, in_threads, rounding
+from validation.score.kernels import profile_rows
 from validation.score.sharded import Shards
-from validation.score.tiles import TrainingSet, rounding
 from validation.score.weights import weight_sums
-from validation.score.workers import block_size, in_threads
 
 __all__ = ["Profile", "noise_profile"]
 
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-11}  # error of a weight that is left unrefined
-NEGLECT = {torch.float32: 1e-8, torch.float64: 1e-14}  # weight left out, relative to the sum
 TYPICAL = 8.0  # rounding errors are this much below their bound, or further
-UNRANKED = {torch.float32: 1e-4, torch.float64: 1e-6}  # error of an exponent from which a level is done alone
 RANGE = 1e37  # exponents above do not fit float32 products
-PILOT_SHARE = 0.02  # share of (query, pattern, level) set aside above which float64 products are cheaper
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +86,7 @@ def noise_profile(
 def _rank_again(profile: Profile, data: TrainingSet, shards: Shards, base, noise, t, own) -> None:
     """Levels whose exponents are so large that float64 cannot rank them, done one by one at x = base + sqrt(t) noise."""
     error = rounding(torch.float64, data.N)[1] / TYPICAL * -profile.log_z
-    hard = error > UNRANKED[data.dtype]
+    hard = error > ACCURACY[data.dtype].profile_resolved
     for k in torch.nonzero(hard.any(0)).view(-1).tolist():
         rows = torch.nonzero(hard[:, k]).view(-1)
         x, half = base[rows], 0.0
@@ -138,7 +133,9 @@ class _Block:
         dtype = self.data.dtype if largest < RANGE else torch.float64
         tiles = list(self.data.tiles(self._start(dtype)))
         set_aside = self._tile(*tiles[0], position)
-        if self.dtype != torch.float64 and set_aside > PILOT_SHARE * len(self.base) * tiles[0][1] * len(self.t):
+        if self.dtype != torch.float64 and set_aside > self.data.policy.profile_pilot * len(self.base) * tiles[0][
+            1
+        ] * len(self.t):
             self.sums = kept
             tiles = list(self.data.tiles(self._start(torch.float64)))
             self._tile(*tiles[0], position)
@@ -162,11 +159,15 @@ class _Block:
         (u, c, tiny), R = rounding(dtype, data.N), data.radius
         error = (c * nx * R + 5 * u * (nx + R).square() / 2 + tiny) / self.t
         error = error + (c * nw * R + 3 * u * nw * (nx + R) + tiny) / self.t.sqrt()
-        self.cut = math.log(data.P / NEGLECT[data.dtype])
+        self.cut = math.log(data.P / ACCURACY[data.dtype].profile_neglect)
         self.reach = self.cut + 2 * error
         typical = error / TYPICAL
-        depth = torch.where(error > 0.1, self.reach, (typical / TOLERANCE[data.dtype]).log() + 2 * error)
-        self.depth = torch.where(typical > TOLERANCE[data.dtype], torch.minimum(depth, self.reach), -1.0)
+        depth = torch.where(
+            error > 0.1, self.reach, (typical / ACCURACY[data.dtype].profile_tolerance).log() + 2 * error
+        )
+        self.depth = torch.where(
+            typical > ACCURACY[data.dtype].profile_tolerance, torch.minimum(depth, self.reach), -1.0
+        )
         self.offset_a = self.left.double().square().sum(1).div(2).to(dtype)
         self.offset_b = (self.right.double() * self.left.double()).sum(1).to(dtype)
         self.inv_t, self.inv_s = (1 / self.t).to(dtype), self.t.rsqrt().to(dtype)
@@ -189,7 +190,7 @@ class _Block:
         own = torch.full((len(self.base),), -1, dtype=torch.int64, device=tile.device)
         if position is not None:
             own = torch.where((position >= start) & (position < stop), position - start, -1)
-        step = _tile_compiled if COMPILED and tile.device.type == "cpu" else _tile_generic
+        step = _tile_compiled if self.data.policy.compiled and tile.device.type == "cpu" else _tile_generic
         return step(self, h, own, start)
 
     def exact(self, row: torch.Tensor, level: torch.Tensor, position: torch.Tensor) -> None:

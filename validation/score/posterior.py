@@ -14,11 +14,9 @@ from typing import Any
 import torch
 
 from numerics.domain import DomainError
-from validation.score.pruning import Clusters
+from validation.score.engine import ACCURACY, Block, Clusters, TrainingSet, all_tiles
 from validation.score.queries import Queries
 from validation.score.sharded import Shards
-from validation.score.sweep import Sweep, all_tiles
-from validation.score.tiles import TrainingSet
 from validation.score.weights import WeightSums, weight_sums
 
 __all__ = ["Jacobian", "PosteriorCovariance"]
@@ -27,7 +25,6 @@ BLOCK = 256  # columns of a product of which only the lower half is formed
 ROWS = 4096  # support rows at once
 ORTHONORMAL = 1e-5  # how far the products of a basis may be from the identity
 EXPONENTS = 1 << 23  # queries times patterns whose exponents are held at once
-HIDDEN = {torch.float32: 1e-7, torch.float64: 1e-14}  # trace of C, over t, left out of a support chosen by products
 ENTRIES = 1 << 26  # entries of the covariances held at once (0.5 GB)
 
 
@@ -119,18 +116,18 @@ class PosteriorCovariance:
 
     def _select(self, spread: list[tuple[int, int]], moment: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """Supports that the sums did not settle: least patterns whose omission moves no eigenvalue of C by more than
-        HIDDEN t (moment 2), or no more than HIDDEN of the weight (moment 0), chosen by products, weighed by differences."""
+        `hidden` t (moment 2), or no more than `hidden` of the weight (moment 0), chosen by products, weighed by differences."""
         rows = torch.tensor([row for _, row in spread], device=self.x.device)
         data, x, t = self.data, self.x[rows], self.t[rows]
-        sweep = Sweep(data, x, t)
-        left, half = sweep.centred.to(data.dtype), sweep.centred.square().sum(1) / 2
+        block = Block(data, x, t)
+        left, half = block.centred.to(data.dtype), block.centred.square().sum(1) / 2
         energy = torch.empty(len(rows), data.P, dtype=data.dtype, device=x.device)
         for start, stop in all_tiles(data, len(rows)):
             torch.mm(left, data.tile(start, stop).T, out=energy[:, start:stop])
             energy[:, start:stop].neg_().add_(data.norms(start, stop, data.dtype)).add_(half.to(data.dtype)[:, None])
         # |xi - m|^2 <= 2 |xi - x|^2 + 2 |x - m|^2, and the rounding of the energy is on the safe side
         sums, shift = self.sums, self.sums.displacement[rows].square().sum(1)
-        error = sweep.error(data.dtype)
+        error = block.error(data.dtype)
         for k, (index, row) in enumerate(spread):
             level = (energy[k].double() - error[k]).clamp_(min=0)
             one = torch.full((1,), row, device=x.device)
@@ -138,7 +135,7 @@ class PosteriorCovariance:
             if moment == 2:
                 share.mul_((4 * level + 2 * shift[k]) / t[k])
             ascending, by_share = torch.sort(share)
-            hidden = HIDDEN[data.dtype] * data.P / self.shards.total
+            hidden = ACCURACY[data.dtype].hidden * data.P / self.shards.total
             position = by_share[torch.searchsorted(ascending.cumsum(0), hidden) :].sort().values
             yield index, position, sums.exact_log_weight(data, self.x, one.expand(len(position)), position).exp()
 

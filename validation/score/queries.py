@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from numerics.domain import DomainError, finite
-from validation.score.tiles import LARGEST
+from validation.score.engine import LARGEST
 
 __all__ = ["Queries", "check_levels", "check_queries", "check_rows"]
 
@@ -31,9 +31,13 @@ class Queries:
         if value.dtype != torch.int64:
             value = value.to(dtype or self.dtype)
             if not bool(torch.isfinite(value).all()):
-                name = str(value.dtype).removeprefix("torch.")
-                allowed = f"in a dtype that holds the result: {name} ends at {torch.finfo(value.dtype).max:.4g}"
-                raise DomainError("x", f"an array of dtype {name}", allowed, "Pass float64 queries")
+                name, most = str(value.dtype).removeprefix("torch."), torch.finfo(value.dtype).max
+                raise DomainError(
+                    "x",
+                    f"queries of dtype {name} with a result that is not finite",
+                    f"such that the result fits that dtype, which ends at {most:.4g}",
+                    "" if value.dtype == torch.float64 else "Pass float64 queries",
+                )
         if self.like is not None:
             return value.to(self.like.device)
         value = value.cpu().numpy()

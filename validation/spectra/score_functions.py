@@ -160,8 +160,13 @@ class AutogradScore:
     def __init__(self, function: Callable[[torch.Tensor, float], torch.Tensor], chunk: int = 64):
         if not callable(function):
             raise DomainError("function", function, "a callable of (x, t) that returns the score at x")
-        self.function, self.chunk = function, chunk
+        self.function = function
         self.differentiation = Differentiation(chunk=chunk)
+
+    @property
+    def chunk(self) -> int:
+        """Points differentiated at once."""
+        return self.differentiation.chunk
 
     @property
     def modules(self) -> list[torch.nn.Module]:

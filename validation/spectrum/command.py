@@ -1,38 +1,21 @@
-r"""What `geomem spectrum` does: at which noise a training set's score loses directions, and which first.
-
-Sorted eigenvalues of :math:`-tJ` (1: pure noise, 0: fully inside the data) of the empirical score, beside two controls:
-the Gaussian with the data's own covariance, and the empirical score of half of the training set. Only what depends on
-the number of training points is memorisation. Errors are over probe points: they do not include what another training
-set would change.
-"""
+"""`geomem spectrum`: arguments to subjects, spectra and files; what is interrupted goes on where it was."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 
-from numerics.domain import DomainError, integer, positive
-from numerics.grids import Rows, mark
-from numerics.store import provenance, save_dataset, versions, writable
-from theory import Spectrum, collapse_time, condensation_time
+from numerics.domain import DomainError, integer
+from numerics.grids import Rows
+from numerics.store import save_dataset, writable
 from validation.data import as_columns, available, data_dimension, dimension_variables
-from validation.networks import is_pipeline
-from validation.score import EmpiricalScore
-from validation.spectra import (
-    Empirical,
-    GaussianScore,
-    ScoreFunction,
-    inflection_dimension,
-    jacobian_spectrum,
-    largest_gap_dimension,
-)
+from validation.networks import is_diffusers
+from validation.spectrum.measurement import identity, spectrum
 from validation.spectrum.subjects import (
     Subject,
     from_data,
@@ -42,171 +25,7 @@ from validation.spectrum.subjects import (
     noise_levels,
 )
 
-__all__ = ["PLACES", "identity", "run", "spectrum"]
-
-PLACES = ("noisy", "fresh", "centre")
-_ENTRIES = 1 << 25  # Jacobian entries held at once
-_DOUBLE = 1 << 26  # entries of X up to which products are made in float64 too
-
-
-def spectrum(
-    subject: Subject,
-    t: Any,
-    *,
-    probes: int = 24,
-    seed: int = 0,
-    device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-    rows: Rows | None = None,
-) -> xr.Dataset:
-    r"""Spectra of -tJ, latent dimensions and posterior variances of every score at every kind of point.
-
-    Parameters
-    ----------
-    subject : Subject; t : (T,) increasing numbers > 0, squared data units
-    probes : int >= 2, points of each kind: *noisy*, training points with noise of variance t; *fresh*, points kept back,
-        without noise; *centre*, the data's mean (one point, so no error)
-    seed : of the noise and of which points are used; device : torch device
-    progress : callable (done, total), once a noise level and kind of point
-    rows : where what is measured is kept and found again, one row a level and kind of point; `identity` names the run
-
-    Returns
-    -------
-    xarray.Dataset over score (empirical, half, gaussian; exact for synthetic data, network), place, t, direction and group:
-    `eigenvalue`, sorted; `variance`, posterior variance over t, mean of a group; `gap`, `inflection`: latent dimension;
-    `kept`: eigenvalues below 1/2, directions along which the data outweigh the noise; `participation`. Each with
-    `_error` over probes. `single_variance` are single probes' values, for errors of what is read off the curves.
-
-    The failure that looks normal: where the data are far from Gaussian the Gaussian control keeps other directions than the
-    population does; `half` says whether the difference moves with the number of training points.
-    """
-    t = np.atleast_1d(positive("t", t))
-    probes = integer("--probes", probes, minimum=2)
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(subject.P)
-    half = order[: max(2, subject.P // 2)]
-    measured: dict[str, ScoreFunction] = {
-        "empirical": _empirical(subject.X, device),
-        "half": _empirical(subject.X[half], device),
-        **subject.networks,
-    }
-    own = subject.X[order[: min(probes, len(half))]].to(device)
-    noise = torch.from_numpy(rng.standard_normal(tuple(own.shape))).to(device)
-    fresh = subject.fresh[:probes].to(device)
-    centre = torch.zeros(1, subject.N, dtype=torch.float64, device=device)
-    diagonal = {"gaussian": subject.variances} | ({} if subject.exact is None else {"exact": subject.exact})
-    scores, rows = [*measured, *diagonal], Rows(None, {}) if rows is None else rows
-    jobs = [(float(level), place) for level in t for place in PLACES]
-    waiting = [i for i in range(len(jobs)) if not rows.has(i)]
-    for done, i in enumerate(waiting, len(jobs) - len(waiting)):
-        if progress:
-            progress(done, len(jobs))
-        level, place = jobs[i]
-        x = {"noisy": own + math.sqrt(level) * noise, "fresh": fresh, "centre": centre}[place]
-        seen = {name: _seen(face, x, level, subject) for name, face in measured.items()}
-        seen |= {name: _diagonal(r, level, subject) for name, r in diagonal.items()}
-        rows.put(i, {f"{score}.{name}": values for score, of in seen.items() for name, values in of.items()})
-    if progress:
-        progress(len(jobs), len(jobs))
-    found: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
-    for i, (_, place) in enumerate(jobs):
-        row = rows.get(i)
-        for score in scores:
-            found.setdefault((score, place), []).append({name: row[f"{score}.{name}"] for name in _UNITS})
-    return _labelled(subject, t, scores, found, len(own), seed)
-
-
-def identity(subject: Subject, t: np.ndarray, *, probes: int, seed: int, device: str) -> dict[str, str]:
-    """All that the rows of `spectrum` depend on, as text by name."""
-    exact = {} if subject.exact is None else {"exact variances": mark(subject.exact)}
-    return {
-        "seed": str(seed),
-        "probes": str(probes),
-        "device": device,
-        "threads": str(torch.get_num_threads()),
-        "data": subject.name,
-        "training points": mark(subject.X.numpy()),
-        "fresh points": mark(subject.fresh.numpy()),
-        "t": mark(t),
-        "groups": ", ".join(subject.groups),
-        "networks": f"{', '.join(subject.networks)} {subject.origin}".strip(),
-        **exact,
-        **versions(),
-    }
-
-
-def _empirical(X: torch.Tensor, device: str) -> Empirical:
-    return Empirical(EmpiricalScore(X, device=device, dtype="float64" if X.numel() <= _DOUBLE else "float32"))
-
-
-def _seen(face: ScoreFunction, x: torch.Tensor, t: float, subject: Subject) -> dict[str, np.ndarray]:
-    parts = [jacobian_spectrum(face, part, t)[:2] for part in x.split(max(1, _ENTRIES // subject.N**2))]
-    values, along = (np.concatenate(both) for both in zip(*parts, strict=True))
-    known = getattr(face, "participation", None)
-    participation = known(x, t).cpu().numpy() if known else np.full(len(x), np.nan)
-    return _read(values, along, participation, subject)
-
-
-def _diagonal(variances: np.ndarray, t: float, subject: Subject) -> dict[str, np.ndarray]:
-    """The linear score of a Gaussian: -tJ is its value at (1, ..., 1), the same at every point."""
-    along = (-t * GaussianScore(variances).score(torch.ones(1, subject.N, dtype=torch.float64), t)).numpy()
-    return _read(-np.sort(-along, axis=1), along, np.full(1, np.nan), subject)
-
-
-def _read(values: np.ndarray, along: np.ndarray, participation: np.ndarray, subject: Subject) -> dict[str, np.ndarray]:
-    gap = largest_gap_dimension(values).astype(float)
-    flat = np.ptp(values, axis=1) < 0.1  # all noise or all data: no step to find
-    bent = inflection_dimension(values) if subject.N > 5 else np.full(len(values), np.nan)
-    return {
-        "eigenvalue": values,
-        "variance": np.stack([1 - along[:, block].mean(axis=1) for block in subject.groups.values()], axis=1),
-        "gap": gap,
-        "inflection": np.where(flat, gap, bent),
-        "kept": (values < 0.5).sum(axis=1).astype(float),
-        "participation": participation,
-    }
-
-
-_UNITS = {
-    "eigenvalue": "1, of -tJ, sorted",
-    "variance": "t, posterior variance per direction",
-    "gap": "directions",
-    "inflection": "directions",
-    "kept": "directions",
-    "participation": "training points",
-}
-
-
-def _labelled(subject, t, scores, found, probes, seed) -> xr.Dataset:
-    extra = {"eigenvalue": ("direction",), "variance": ("group",)}
-    variables: dict[str, Any] = {}
-    for name, units in _UNITS.items():
-        dims = ("score", "place", "t", *extra.get(name, ()))
-        mean, error = [], []
-        for score in scores:
-            for place in PLACES:
-                values = [level[name] for level in found[(score, place)]]
-                mean.append([v.mean(axis=0) for v in values])
-                error.append([_error(v, exact=score in ("gaussian", "exact")) for v in values])
-        shape = (len(scores), len(PLACES), *np.shape(mean[0]))
-        variables[name] = (dims, np.array(mean).reshape(shape), {"units": units})
-        variables[f"{name}_error"] = (dims, np.array(error).reshape(shape), {"units": units})
-    data = xr.Dataset(
-        variables,
-        {"score": scores, "place": list(PLACES), "t": t, "direction": np.arange(1, subject.N + 1)},
-        attrs=provenance(data=subject.name, P=subject.P, N=subject.N, probes=probes, seed=seed),
-    ).assign_coords(group=list(subject.groups))
-    data["t"].attrs["units"] = "squared data units"
-    data["data_variance"] = ("group", [float(subject.variances[b].mean()) for b in subject.groups.values()])
-    alpha = math.log(subject.P) / subject.N
-    for name, time in (("collapse", collapse_time), ("condensation", condensation_time)):
-        data.attrs[f"log_t_{name}"] = float(time(Spectrum(subject.variances), alpha, log=True))
-    fewer = math.log(max(2, subject.P // 2)) / subject.N
-    data.attrs["log_t_collapse_half"] = float(collapse_time(Spectrum(subject.variances), fewer, log=True))
-    for place in ("noisy", "fresh"):
-        single = np.array([level["variance"] for level in found[("empirical", place)]])
-        data[f"single_variance_{place}"] = (("t", f"probe_{place}", "group"), single)
-    return data
+__all__ = ["run", "spectrum"]
 
 
 def _with_dimension(result: xr.Dataset, subject: Subject, seed: int, device: str) -> xr.Dataset:
@@ -215,17 +34,6 @@ def _with_dimension(result: xr.Dataset, subject: Subject, seed: int, device: str
         return result.assign_attrs(data_dimension="not measured: scikit-dimension is not installed")
     found = data_dimension(subject.X.cpu().numpy(), seed=seed, device=device)
     return result.assign(dimension_variables(found)).assign_attrs(data_dimension=found.report())
-
-
-def _error(values: np.ndarray, *, exact: bool) -> np.ndarray:
-    if exact:
-        return np.zeros(values.shape[1:])
-    if len(values) < 2:
-        return np.full(values.shape[1:], np.nan)
-    return values.std(axis=0, ddof=1) / math.sqrt(len(values))
-
-
-# --- the command ------------------------------------------------------------------------------------------------------
 
 
 def run(
@@ -241,11 +49,13 @@ def run(
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    network: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[tuple[xr.Dataset, list[Path]]]:
     """Measure, write figure (`out`), .nc and .csv (all but single eigenvalues) beside it; one result a network with `model`.
 
-    model : a checkpoint of `geomem train`, which knows its data, or the folder of a diffusers pipeline, to go with `data`
+    model : a checkpoint of `geomem train`, which knows its data, or the folder of a diffusers pipeline or UNet, to go with `data`
+    network : scheduler, variant, centre, unit of the latter, see `validation.spectrum.subjects.from_pipeline`
 
     Beside the spectra stands the dimension of the training points themselves (`validation.data.dimension`).
 
@@ -262,9 +72,11 @@ def run(
 
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise DomainError("--out", str(out), "a file name that ends in .png, .pdf or .svg")
-    pipeline = (
-        model if model is not None and is_pipeline(model) else None
-    )  # which, unlike a checkpoint, does not know its data
+    # which, unlike a checkpoint, does not know its data
+    pipeline = model if model is not None and is_diffusers(model) else None
+    if network and pipeline is None:
+        name = next(iter(network))
+        raise DomainError(f"--{name}", network[name], "left out without the folder of a diffusers network in --model")
     sources = {"DATA": data, "--subspaces": subspaces, "--model": None if pipeline is not None else model}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
@@ -285,7 +97,7 @@ def run(
     except (RuntimeError, AssertionError) as error:
         raise DomainError("--device", device, "a torch device that is present here") from error
     if pipeline is not None:
-        subjects = [from_pipeline(pipeline, data, device=device, seed=seed, **options)]
+        subjects = [from_pipeline(pipeline, data, device=device, seed=seed, **(network or {}), **options)]
     elif model is not None:
         subjects = list(from_model(model, device=device))
     elif subspaces is not None:

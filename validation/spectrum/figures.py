@@ -258,9 +258,20 @@ def reading(data: xr.Dataset) -> list[str]:
             f"Dimension of the data themselves, by distances and by local covariances: {data.attrs['data_dimension']}. "
             "It looks at neighbours, not at a score, and counts what varies at their distance."
         )
+    lines += [
+        f"Jacobian of the {name.removeprefix('jacobian_')}: {value}."
+        for name, value in data.attrs.items()
+        if name.startswith("jacobian_")
+    ]
+    if "remarks" in data.attrs:
+        lines.append(f"Of the network: {data.attrs['remarks']}.")
+    if "held_out_copies" in data.attrs:
+        lines.append(f"{data.attrs['held_out_copies']}; the rest are the fresh points.")
     full, half = (math.exp(data.attrs[f"log_t_collapse{end}"]) for end in ("", "_half"))
     lines.append(
         "Only what moves with the number of training points is memorisation; the rest is what a covariance does not know of the "
         f"data. For scale: with half of the points the Gaussian's collapse moves from t = {full:.3g} to {half:.3g}."
     )
+    if int(data.attrs["P"]) < 4:
+        lines.append(f"Half of the {data.attrs['P']} points are 2 here, the fewest that make a training set.")
     return lines

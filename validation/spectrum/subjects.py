@@ -16,8 +16,8 @@ import torch
 
 from numerics.domain import DomainError, integer, positive
 from theory import Spectrum, condensation_time, onset_time
-from validation.data import load, split
-from validation.spectra import BlockData, ScoreFunction
+from validation.data import Copies, Split, load, split
+from validation.spectra import BlockData, Derivative, ScoreFunction
 from validation.training import members
 
 __all__ = ["Subject", "from_data", "from_model", "from_pipeline", "from_subspaces", "noise_levels"]
@@ -35,7 +35,8 @@ class Subject:
     exact : (N,) the population's variances where they are known
     groups : name -> directions that are reported together
     networks : name -> score in these axes; origin : what tells the file they come from, as it is now, from any other
-    t_range : noise variances that the networks know
+    t_range : noise variances that the networks know; remarks : what is to be said of the networks
+    copies : which of the points looked at were left out of `fresh`, because X has them; None for synthetic data
     """
 
     name: str
@@ -47,6 +48,8 @@ class Subject:
     networks: Mapping[str, ScoreFunction] = field(default_factory=dict)
     origin: str = ""
     t_range: tuple[float, float] = (0.0, math.inf)
+    remarks: tuple[str, ...] = ()
+    copies: Copies | None = None
 
     @property
     def P(self) -> int:
@@ -63,6 +66,11 @@ class _Turned:
     def __init__(self, inner: ScoreFunction, mean: torch.Tensor, axes: torch.Tensor):
         self.inner, self.mean, self.axes = inner, mean, axes
 
+    @property
+    def derivative(self) -> Derivative | None:
+        """How the inner Jacobian was found, of one that says so."""
+        return getattr(self.inner, "derivative", None)
+
     def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
         return self.inner.score(self.mean + x @ self.axes.T, t) @ self.axes
 
@@ -73,8 +81,17 @@ class _Turned:
 def from_data(data: str | os.PathLike | None, *, seed: int = 0, **options: Any) -> Subject:
     """A data set, as `validation.data.load` reads it (None: scikit-learn's digits); a part is kept back as fresh points."""
     dataset = load(data, seed=seed, **options)
-    train, fresh = split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH)
-    return _principal(dataset.name, *(torch.from_numpy(np.array(part, dtype=np.float64)) for part in (train, fresh)))
+    parts = _fresh(split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH), dataset.name)
+    points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in parts)
+    return replace(_principal(dataset.name, *points), copies=parts.copies)
+
+
+def _fresh(parts: Split, name: str) -> Split:
+    """The same, if at least two points are fresh."""
+    if len(parts.held_out) < 2:
+        found = f"{name}, of which {len(parts.held_out)} points are fresh: {parts.copies.report('points kept back')}"
+        raise DomainError("DATA", found, "a set that has at least 2 points to keep back that are no training points")
+    return parts
 
 
 def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
@@ -115,38 +132,59 @@ def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
 
 def from_model(path: str | os.PathLike, *, device: str = "cpu") -> Iterator[Subject]:
     """Every network of a checkpoint of `geomem train`, on the data it was trained on."""
-    for _, face, X, fresh, _ in members(path, device=device, dtype=torch.float64):
+    for member in members(path, device=device, dtype=torch.float64):
+        _, face, X, fresh, _ = member
         if len(fresh) < 2:
             raise DomainError("--model", str(path), "trained on data of which at least 2 points were kept back")
         seen = _principal(f"network of {os.path.basename(path)}", X.cpu(), fresh.cpu(), network=face, device=device)
-        yield replace(seen, origin=hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16])
+        yield replace(seen, copies=member.copies, origin=hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16])
 
 
 def from_pipeline(
-    path: str | os.PathLike, data: str | os.PathLike | None, *, device: str = "cpu", seed: int = 0, **options: Any
+    path: str | os.PathLike,
+    data: str | os.PathLike | None,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    scheduler: str | None = None,
+    variant: str | None = None,
+    centre: float | None = None,
+    unit: float | None = None,
+    **options: Any,
 ) -> Subject:
-    """A pipeline of diffusers on a data set: that which it was trained on, with pixels on the scale it was trained with.
+    """A pipeline, or a UNet alone, of diffusers on a data set: that which it was trained on.
+
+    scheduler, variant : see `DiffusersScore.from_pretrained`
+    centre, unit : the network was trained on (data - centre)/unit. Where neither is given, the data's own scale is compared
+        with the usual ones before anything is measured (`validation.networks.pixel_scale`).
 
     The points kept back are fresh to the empirical score. Whether they are to the network, only its trainer knows.
 
     Raises
     ------
-    DomainError : images of another shape than the network's; see `DiffusersScore.from_pretrained` and `from_data`
+    DomainError : images of another shape than the network's, pixels that are clearly not on its scale; see
+        `DiffusersScore.from_pretrained` and `from_data`
     """
-    from validation.networks import DiffusersScore, pipeline_mark
+    from validation.networks import DiffusersScore, check_scale, pipeline_mark
 
+    scale = {"centre": 0.0 if centre is None else centre, "unit": 1.0 if unit is None else positive("--unit", unit)}
+    known = {"scheduler": scheduler, "variant": variant}
+    face = DiffusersScore.from_pretrained(path, **known, **scale, dtype=torch.float64)
     dataset = load(data, seed=seed, **options)
-    N = dataset.N
-    face = DiffusersScore.from_pretrained(path, dtype=torch.float64, chunk=max(1, 4096 // N))
+    face.differentiation.chunk = max(1, 4096 // dataset.N)
     shape = dataset.shape if len(dataset.shape) == 3 else (1, *dataset.shape)
     if shape != face.shape:
         remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
         raise DomainError("--model", str(path), f"a network of images {shape}; its own are {face.shape}", remedy)
     face.module.to(device)
-    train, fresh = split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH)
-    points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in (train, fresh))
+    parts = _fresh(split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH), dataset.name)
+    remarks = list(face.remarks)
+    if centre is None and unit is None:
+        remarks += filter(None, [check_scale(face, parts.train, seed=seed)])
+    points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in parts)
     seen = _principal(f"{os.path.basename(os.path.abspath(path))} on {dataset.name}", *points, face, device)
-    return replace(seen, origin=pipeline_mark(path), t_range=face.t_range)
+    origin = f"{pipeline_mark(path)} asked for (x - {face.centre:g})/{face.unit:g}; {'; '.join(face.remarks)}"
+    return replace(seen, origin=origin, t_range=face.t_range, copies=parts.copies, remarks=tuple(remarks))
 
 
 def _principal(

@@ -7,13 +7,15 @@ from validation.training.denoising_loss import FACTOR, FLOOR, convergence
 from validation.training.distributed import launched, process_group
 from validation.training.noise_levels import NoiseLevels
 from validation.training.progress import training_bar
-from validation.training.source import members, split
+from validation.training.source import Member, Points, members, points, split
 from validation.training.trainer import Trainer
 
 __all__ = [
     "FACTOR",
     "FLOOR",
+    "Member",
     "NoiseLevels",
+    "Points",
     "Trainer",
     "TrainingConfig",
     "convergence",
@@ -21,6 +23,7 @@ __all__ = [
     "launched",
     "load_denoiser",
     "members",
+    "points",
     "process_group",
     "read",
     "split",

@@ -23,7 +23,8 @@ def law_on_data(dataset: Dataset, *, probes: int, seed: int, device: str) -> tup
     """The law at six sizes of the training set, from P/32 on, and whether t_g < t_c at the largest; judged there."""
     declared = Prediction(f"{LAW}, edge removed, {dataset.name}", 1.0, None, TOLERANCE, SOURCE)
     inside = Prediction(f"{INSIDE}, {dataset.name}", 1.0, source="[AALMV25]")
-    train, held_out = split(dataset.X, dataset.held_out, seed=seed, limit=probes)
+    parts = split(dataset.X, dataset.held_out, seed=seed, limit=probes, device=device)
+    train, held_out = parts
     order = np.random.default_rng((seed, 5)).permutation(len(train))
     sizes = sorted({max(8, len(train) >> k) for k in range(6)})
     table = {name: np.full(len(sizes), np.nan) for name in ("t_g", "t_g_error", "d2", "ratio", "ratio_error")}
@@ -40,6 +41,7 @@ def law_on_data(dataset: Dataset, *, probes: int, seed: int, device: str) -> tup
     value, error_of = (float(table[name][-1]) / (1 + edge) for name in ("ratio", "ratio_error"))
     verdict = judge(declared, value, error_of)
     note = f"before removing the edge's {edge:+.2%}: {table['ratio'][-1]:.5g}; errors over held-out points"
+    note += f"; {parts.copies.report()}" if parts.copies.count else ""
     rows = [
         Row(LAW, label, verdict, f"{verdict.reason}; {note}"),
         Row(INSIDE, label, below(inside, share, float(error)), f"t_g = {t_g.value:.4g}, t_c = {t_c.value:.4g}"),

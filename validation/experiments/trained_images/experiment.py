@@ -24,7 +24,7 @@ from validation.experiments.shared import ExperimentResult, Row, checkpoint, cho
 from validation.experiments.trained_images.probes import WINDOW, average_pool, measure_images
 from validation.networks import NetworkScore
 from validation.simulation import Prediction, judge
-from validation.training import FACTOR, FLOOR, NoiseLevels, Trainer, TrainingConfig, split
+from validation.training import FACTOR, FLOOR, NoiseLevels, Trainer, TrainingConfig, points
 
 __all__ = ["PRESETS", "Preset", "figure", "run"]
 
@@ -136,7 +136,8 @@ def run(
     started = time.perf_counter()
     options = {"limit": limit, "image_size": image_size, "key": key}
     source = {"data": "digits" if data is None else os.fspath(data), "seed": seed}
-    X, held_out, _ = split(source | {name: value for name, value in options.items() if value is not None})
+    found = points(source | {name: value for name, value in options.items() if value is not None}, device=str(device))
+    X, held_out = found.X, found.fresh
     if X.ndim != 4:
         raise DomainError("data", source["data"], "images", f"Its samples have shape {tuple(X.shape[1:])}")
     X, held_out = average_pool(X, pool).to(device), average_pool(held_out, pool).to(device)
@@ -177,7 +178,8 @@ def run(
         provenance(
             command=f"validation.experiments.trained_images.run({', '.join(f'{k}={v!r}' for k, v in call.items())})",
             preset=asdict(preset),
-            data={**source, **options, "pool": pool, "shape": list(X.shape[1:]), "held out": len(held_out)},
+            data={**source, **options, "pool": pool, "shape": list(X.shape[1:]), "held out": len(held_out)}
+            | found.copies.counts(),
             sizes=sizes,
             seed=seed,
             factor=FACTOR,

@@ -4,7 +4,6 @@ from validation.score.kernels.pair_kernels import pair_displacements, pair_energ
 from validation.score.kernels.profile_kernels import profile_rows
 from validation.score.kernels.tile_kernels import (
     add_sparse_rows,
-    largest_rows,
     screen_rows,
     search_clusters,
     weigh_rows,
@@ -16,7 +15,6 @@ __all__ = [
     "LANES",
     "add_sparse_rows",
     "exp",
-    "largest_rows",
     "pair_displacements",
     "pair_energies",
     "profile_rows",

@@ -15,7 +15,6 @@ from validation.score.kernels.vector_math import LANES, LOG2E, SUMS, exp2, widen
 
 __all__ = [
     "add_sparse_rows",
-    "largest_rows",
     "screen_rows",
     "search_clusters",
     "weigh_rows",
@@ -45,38 +44,55 @@ def _load_row(products, h, row, lane):
     return top
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def largest_rows(products, h, best):
-    """best = the larger of itself and the largest v = x.xi - |xi|^2/2 of each row of one tile, stored as in `screen_rows`."""
-    row, lane = np.empty(products.shape[1], h.dtype), np.empty(LANES, h.dtype)
-    for i in range(best.shape[0]):
-        best[i] = max(best[i], float(_load_row(products[i], h, row, lane)))
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
+def _top_of_row(products, h, lane):
+    """The maximum of products - h, in lanes as in `_load_row`."""
+    whole = products.shape[0] // LANES * LANES
+    lane[:] = -np.inf
+    for start in range(0, whole, LANES):
+        for k in range(LANES):
+            lane[k] = max(lane[k], widen(products[start + k]) - h[start + k])
+    top = lane[0]
+    for k in range(1, LANES):
+        top = max(top, lane[k])
+    for j in range(whole, products.shape[0]):
+        top = max(top, widen(products[j]) - h[j])
+    return top
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def screen_rows(products, h, best, window, first, columns, values, counts):
-    """Candidates of one tile: in each row the columns whose v = x.xi - |xi|^2/2 comes within `window` of the best so far.
+def screen_rows(products, h, start, best, place, window, limit, first, columns, values, counts):
+    """Candidates of one tile: in each row the columns whose v = x.xi - |xi|^2/2 reaches `limit` and comes within `window` of
+    the best so far.
 
-    products : (B, T), float32, float64, or bfloat16 bits as uint16; best, window : (B,)
-    columns, values : (capacity,) written from 0 on; counts : (B,) how many in each row. `best` is raised as rows are read.
+    products : (B, T), float32, float64, or bfloat16 bits as uint16; best, place, window, limit : (B,)
+    columns, values : (capacity,) written from 0 on; counts : (B,) how many in each row. `best` is raised as rows are read, and
+    `place` is its column, counted from `start` at the tile's first.
     Begins at row `first`; returns (entries, row) with row == B when done, else where to resume with empty lists.
     """
     T, n = products.shape[1], 0
-    row, lane = np.empty(T, h.dtype), np.empty(LANES, h.dtype)
+    lane = np.empty(LANES, h.dtype)
     for i in range(first, counts.shape[0]):
         counts[i] = 0
-        top = float(_load_row(products[i], h, row, lane))
-        if top < best[i] - window[i]:
-            continue
-        if n + T > columns.shape[0]:
+        top = _top_of_row(products[i], h, lane)
+        least = max(limit[i], max(best[i], float(top)) - window[i])
+        listed = float(top) >= least and top > -np.inf
+        if listed and n + T > columns.shape[0]:
             return n, i
-        best[i] = max(best[i], top)
-        limit, before = h.dtype.type(best[i] - window[i]), n
-        for j in range(T):
-            if row[j] >= limit:
-                columns[n], values[n] = j, row[j]
-                n += 1
-        counts[i] = n - before
+        if float(top) > best[i]:
+            best[i] = top
+            for j in range(T):
+                if widen(products[i, j]) - h[j] == top:
+                    place[i] = start + j
+                    break
+        if listed:
+            bound, before = h.dtype.type(least), n
+            for j in range(T):
+                value = widen(products[i, j]) - h[j]
+                if value >= bound:
+                    columns[n], values[n] = j, value
+                    n += 1
+            counts[i] = n - before
     return n, counts.shape[0]
 
 

@@ -1,74 +1,83 @@
-"""One thread's pass over some tiles: products, then screening or the online softmax on each while it is in the cache."""
+"""One thread's pass over some tiles: products, then screening or the online softmax on each while it is in the cache.
+
+Every step has a compiled form and a plain one in torch, which is what runs on a device and what tests compare with.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from validation.score.kernels import add_sparse_rows, largest_rows, screen_rows, weigh_rows
-from validation.score.products import add_product, multiply
+from validation.score.engine.block import Block
+from validation.score.engine.products import add_product, multiply
+from validation.score.kernels import add_sparse_rows, screen_rows, weigh_rows
 
-if TYPE_CHECKING:
-    from validation.score.sweep import Sweep
-
-__all__ = ["TilePass", "within"]
-
-SPARSE = 8  # a row with fewer than 1/8 of its weights in a tile adds them one by one
-SLACK = 1 << 20  # entries a list may hold beyond what is wanted in the end
+__all__ = ["Factors", "Found", "TilePass", "full_factors", "within"]
 
 Entries = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # row, position, v
 
 
-class TilePass:
-    """The buffers of a pass of the queries `left` (B, N), recentred and rounded, over the tiles of `plan`."""
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """What is multiplied: queries (B, n), and patterns (T, n) with their half norms (T,) of a tile (start, stop)."""
 
-    def __init__(self, sweep: Sweep, left: torch.Tensor, plan: Sequence[tuple[int, int]]):
-        self.sweep, self.left, self.plan = sweep, left, plan
+    left: torch.Tensor
+    tile: Callable[[int, int], torch.Tensor]
+    norms: Callable[[int, int], torch.Tensor]
+
+
+def full_factors(block: Block, dtype: torch.dtype) -> Factors:
+    """All coordinates, in `dtype`."""
+    data = block.data
+    return Factors(block.centred.to(dtype), lambda a, b: data.tile(a, b, dtype), lambda a, b: data.norms(a, b, dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Of a screen: the largest v of each row and its position, (B,); entries listed, None where there were far too many."""
+
+    best: torch.Tensor
+    place: torch.Tensor
+    entries: Entries | None
+
+
+class TilePass:
+    """The buffers of a pass of a block's queries over the tiles of `plan`."""
+
+    def __init__(self, block: Block, factors: Factors, plan: Sequence[tuple[int, int]]):
+        self.block, self.factors, self.plan, self.left = block, factors, plan, factors.left
         width = max(stop - start for start, stop in plan)
-        self.buffer = torch.empty(len(left), width, dtype=left.dtype, device=left.device)
-        self.inv_t = 1 / sweep.t
+        self.buffer = torch.empty(len(self.left), width, dtype=self.left.dtype, device=self.left.device)
+        self.inv_t = 1 / block.t
         self.lists: list[np.ndarray] = []
 
-    def screen(
-        self, window: torch.Tensor, limit: float, floor: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, Entries | None]:
-        """(best v of each row, pairs within `window` (B,) of it or of what was best before, from `floor` on).
+    def screen(self, window: torch.Tensor, limit: torch.Tensor, most: float) -> Found:
+        """Pairs with v >= limit (B,) and within `window` (B,) of the row's largest v so far.
 
-        The pairs are None when they are far more than `limit`; the best is still that of all tiles.
+        The list is given up when it is far longer than `most`; the largest v is that of all tiles in any case.
         """
-        best = torch.full((len(self.left),), -math.inf, dtype=torch.float64, device=self.left.device)
-        if floor is not None:
-            best.copy_(floor)
-        step = self._screen_compiled if self.sweep.compiled else self._screen_generic
-        found, listed = [], 0
-        for k, (start, stop) in enumerate(self.plan):
+        B, slack, device = len(self.left), self.block.policy.slack, self.left.device
+        best = torch.full((B,), -math.inf, dtype=torch.float64, device=device)
+        place = torch.zeros(B, dtype=torch.int64, device=device)
+        step = self._screen_compiled if self.block.compiled else self._screen_generic
+        found: Entries | None = []
+        listed = 0
+        for start, stop in self.plan:
             products, h, _ = self._products(start, stop)
-            row, column, value = step(products, h, best, window)
-            if row.shape[0]:
+            row, column, value = step(products, h, start, best, place, window, limit)
+            if found is not None and row.shape[0]:
                 found.append((row, column + start, value))
                 listed += row.shape[0]
-            if listed > 4 * limit + SLACK:
-                found = [within(found, best, window)]
-                listed = found[0][0].shape[0]
-                if listed > 2 * limit + SLACK / 2:
-                    return self.largest(best, self.plan[k + 1 :]), None
-        return best, found
-
-    def largest(self, best: torch.Tensor | None = None, plan: Sequence[tuple[int, int]] | None = None) -> torch.Tensor:
-        """The largest v of each row, and `best`, over some tiles (all of them unless told)."""
-        if best is None:
-            best = torch.full((len(self.left),), -math.inf, dtype=torch.float64, device=self.left.device)
-        for start, stop in self.plan if plan is None else plan:
-            products, h, _ = self._products(start, stop)
-            if self.sweep.compiled:
-                largest_rows(_stored(products), h.numpy(), best.numpy())
-            else:
-                torch.maximum(best, (products.to(h.dtype) - h).amax(1).double(), out=best)
-        return best
+                if listed > 4 * most + slack:
+                    found = [within(found, best, window)]
+                    listed = found[0][0].shape[0]
+                    if listed > 2 * most + slack / 2:
+                        found, limit = None, torch.full_like(limit, math.inf)
+        return Found(best, place, found)
 
     def weigh(
         self, cut: float, limits: torch.Tensor, limit: float
@@ -81,10 +90,10 @@ class TilePass:
             torch.zeros(self.left.shape, dtype=self.left.dtype, device=self.left.device) for _ in "ab"
         )
         self.kept = np.zeros(B, dtype=np.int64)
-        if self.sweep.compiled:  # a call into torch or numpy is not free while its code is out of the cache: few a tile
+        if self.block.compiled:  # a call into torch or numpy is not free while its code is out of the cache: few a tile
             self.arrays = self.inv_t.numpy(), self.state.numpy(), self.mean.numpy()
             limits = limits.numpy()
-        step = self._weigh_compiled if self.sweep.compiled else self._weigh_generic
+        step = self._weigh_compiled if self.block.compiled else self._weigh_generic
         found, listed = [], 0
         for start, stop in self.plan:
             products, h, tile = self._products(start, stop)
@@ -92,45 +101,51 @@ class TilePass:
             if row.shape[0]:
                 found.append((row, column + start, value))
                 listed += row.shape[0]
-            if listed > 4 * limit + SLACK:
+            if listed > 4 * limit + self.block.policy.slack:
                 return None
         return self.state, self.mean, found
 
     def _products(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(products (B, T), half norms (T,), patterns (T, N)) of one tile; what is left out at -inf."""
-        data, left, products = self.sweep.data, self.left, self.buffer
-        tile, h = data.tile(start, stop, left.dtype), data.norms(start, stop, left.dtype)
+        """(products (B, T), half norms (T,), patterns (T, n)) of one tile; what is left out at -inf."""
+        left, products, exclude = self.left, self.buffer, self.block.exclude
+        tile, h = self.factors.tile(start, stop), self.factors.norms(start, stop)
         if products.shape[1] != stop - start:
             products = products.view(-1)[: len(left) * (stop - start)].view(len(left), stop - start)
-        multiply(left, tile.T, out=products)
-        if self.sweep.exclude is not None:
-            place = self.sweep.exclude - start
+        multiply(left, tile.T, products, self.block.policy)
+        if exclude is not None:
+            place = exclude - start
             hit = torch.nonzero((place >= 0) & (place < stop - start)).view(-1)
             products[hit, place[hit]] = -math.inf
         return products, h, tile
 
-    def _screen_compiled(self, products, h, best, window):
-        return self._collect(screen_rows, (_stored(products), h.numpy(), best.numpy(), window.numpy()), ())
+    def _screen_compiled(self, products, h, start, best, place, window, limit):
+        arrays = _stored(products), h.numpy(), start, best.numpy(), place.numpy(), window.numpy(), limit.numpy()
+        return self._collect(screen_rows, arrays, ())
 
-    def _screen_generic(self, products, h, best, window):
+    def _screen_generic(self, products, h, start, best, place, window, limit):
         v = products.to(h.dtype) - h
-        torch.maximum(best, v.amax(1).double(), out=best)
-        row, column = torch.nonzero(v >= (best - window).to(v.dtype)[:, None], as_tuple=True)
+        top, column = (part.to(best.dtype if k == 0 else place.dtype) for k, part in enumerate(v.max(1)))
+        higher = top > best
+        best.copy_(torch.where(higher, top, best))
+        place.copy_(torch.where(higher, column + start, place))
+        least = torch.maximum(limit, best - window)
+        row, column = torch.nonzero((v >= least.to(v.dtype)[:, None]) & (v > -math.inf), as_tuple=True)
         return row, column, v[row, column].double()
 
     def _weigh_compiled(self, products, h, tile, cut, limits):
-        kept, weights, few = self.kept, products.numpy(), products.shape[1] // SPARSE
+        policy = self.block.policy
+        kept, weights, few = self.kept, products.numpy(), products.shape[1] // policy.sparse
         found = self._collect(weigh_rows, (weights, h.numpy(), *self.arrays, cut, limits, few), (kept,))
         heavy = add_sparse_rows(weights, tile.numpy(), kept, few, self.arrays[2])
         if heavy == len(kept):
-            add_product(products, tile, self.mean, self.room)
+            add_product(products, tile, self.mean, self.room, policy)
         elif heavy:
             chosen = torch.from_numpy(np.flatnonzero(kept > few))
             self.mean.index_add_(0, chosen, products[chosen] @ tile)
         return found
 
     def _weigh_generic(self, products, h, tile, cut, limits):
-        (top, S, Q, E), (reach, depth, floor), t = self.state, limits, self.sweep.t
+        (top, S, Q, E), (reach, depth, floor), t = self.state, limits, self.block.t
         v = products - h
         peak = v.amax(1).double()
         log_z = torch.maximum(torch.where(S + E > 0, top + t * (S + E).log(), -math.inf), floor)
@@ -152,7 +167,7 @@ class TilePass:
         S.mul_(factor).add_(weight.sum(1).double())
         Q.mul_(factor.square()).add_(weight.square().sum(1).double())
         self.mean.mul_(factor.to(v.dtype)[:, None])
-        add_product(weight, tile, self.mean, self.room)
+        add_product(weight, tile, self.mean, self.room, self.block.policy)
         return row, column, v[row, column].double()
 
     def _collect(self, kernel, arrays, last: tuple) -> tuple[torch.Tensor, ...]:
@@ -172,7 +187,7 @@ class TilePass:
         return tuple(torch.from_numpy(np.concatenate(column)) for column in zip(*out, strict=True)) if out else _NOTHING
 
 
-def within(found, level: torch.Tensor, window: torch.Tensor):
+def within(found: Entries, level: torch.Tensor, window: torch.Tensor):
     """The candidates (row, position, v) with v >= (level - window)[row]."""
     row, position, value = (torch.cat(part) for part in zip(*found, strict=True)) if found else _nothing(level.device)
     keep = value >= (level - window)[row]

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import torch
 
 from numerics.domain import DomainError
-from validation.score.double_double import gap, lexicographic_min, relative_error
-from validation.score.sweep import Candidates, Sweep
-from validation.score.tiles import TrainingSet, rounding
+from validation.score.engine.block import Block, Candidates
+from validation.score.engine.double_double import gap, lexicographic_min, relative_error
+from validation.score.engine.policy import ACCURACY
+from validation.score.engine.tiles import TrainingSet, rounding
 
 __all__ = ["EXACT_EXPONENT", "Settled", "check_ranked", "is_hard", "settle"]
 
 EXACT_EXPONENT = 1e18  # |x - xi|^2/2t of the nearest pattern up to which weights are exact for any data
-RESOLVED = {torch.float32: 1e-5, torch.float64: 1e-10}  # error of an exponent that float64 differences may leave
 TYPICAL = 8.0  # rounding errors are this much below their bound, or further
 
 
@@ -48,12 +48,12 @@ class Settled:
 def is_hard(data: TrainingSet, energy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """Where the rounding of a float64 energy shows in the exponent E/t."""
     relative = rounding(torch.float64, data.N)[1] / TYPICAL
-    return relative * energy > RESOLVED[data.dtype] * t
+    return relative * energy > ACCURACY[data.dtype].resolved * t
 
 
-def settle(sweep: Sweep, candidates: Candidates, cut: float) -> Settled:
+def settle(block: Block, candidates: Candidates, cut: float) -> Settled:
     """All weight of the candidates (row, position) of a block, down to exp(-cut) of the largest."""
-    data, x, t = sweep.data, sweep.x, sweep.t
+    data, x, t = block.data, block.x, block.t
     row, position = candidates
     row, by_row = torch.sort(row, stable=True)
     position = position[by_row]
@@ -76,14 +76,14 @@ def settle(sweep: Sweep, candidates: Candidates, cut: float) -> Settled:
     weight = torch.exp(exponent)
     zero = torch.zeros_like(t)
     S, Q = zero.index_add(0, row, weight), zero.index_add(0, row, weight.square())
-    D = data.displacements(sweep.origin, row, position, weight)
+    D = data.displacements(block.origin, row, position, weight)
     return Settled(least, low, S, Q, D, (row, position, exponent), ranked)
 
 
 def _ranked(data: TrainingSet, row, position, above, least, t, cut: float) -> torch.Tensor:
     """(B,) whether double-double numbers resolve the exponents of all pairs that may weigh, or these are copies of one row."""
     error = 2 * relative_error(data.N) * torch.where(least < math.inf, least, 0.0)
-    coarse = error > RESOLVED[data.dtype] * t
+    coarse = error > ACCURACY[data.dtype].resolved * t
     ranked = torch.ones_like(coarse)
     if bool(coarse.any()):
         near = torch.nonzero(coarse[row] & (above <= (cut * t + error)[row])).view(-1)

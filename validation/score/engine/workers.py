@@ -21,7 +21,7 @@ from threadpoolctl import ThreadpoolController
 
 __all__ = ["alone", "block_size", "in_threads", "thread_count"]
 
-QUERIES = 256  # queries of a block: enough for the products' full speed
+QUERIES = 256  # of a block at most, where the caller has no policy at hand
 
 _place, _setting = threading.local(), threading.Lock()
 Item, Result = TypeVar("Item"), TypeVar("Result")

@@ -18,17 +18,15 @@ import numpy as np
 import torch
 
 from numerics.domain import DomainError, integer
+from validation.score.engine.block import Block, Candidates
+from validation.score.engine.tiles import TrainingSet
 from validation.score.kernels import search_clusters
-from validation.score.sweep import Candidates, Sweep
-from validation.score.tiles import TrainingSet
 
 __all__ = ["Clusters"]
 
 LLOYD_STEPS = 8
 SAMPLE = 64  # rows a cluster on which the centres are fitted
 RIVALS = 3  # nearest centres whose slabs are tried
-WORTH = 0.04  # share of the patterns a query may look at: above, the products of all of them are cheaper
-PILOT = 16  # queries tried first
 SLACK = 1e-11  # of |x|^2 + R^2: above every float64 rounding in the bounds
 
 
@@ -97,36 +95,37 @@ class Clusters:
         # a rounding of size e in a squared distance moves the bound's square by at most 2 e + 2 |bound| sqrt(e)
         return (energy - slack - 2 * (energy * slack).sqrt()).clamp_(min=0), near[:, 0]
 
-    def visit(self, sweep: Sweep, window: torch.Tensor, most: float) -> tuple[Candidates, torch.Tensor, float] | None:
+    def visit(self, block: Block, window: torch.Tensor, most: float) -> tuple[Candidates, torch.Tensor, float] | None:
         """Every pattern within `window` (B,) of the smallest energy, among those of the clusters that may hold one.
 
         Returns (candidates, bound (B, K) of the clusters left out, else inf, share of pairs looked at), or None when the
         bounds leave more than a few percent of the pairs, or more than `most` candidates a query.
         """
-        bound, near = self.bounds(sweep.x)
-        find = self._search if sweep.compiled and not self.data.streamed else self._collect
-        B = len(sweep.x)
-        if float(((bound <= window[:, None]) * self.sizes).sum()) > WORTH * B * self.data.P:
+        bound, near = self.bounds(block.x)
+        find = self._search if block.compiled and not self.data.streamed else self._collect
+        B = len(block.x)
+        policy = self.data.policy
+        if float(((bound <= window[:, None]) * self.sizes).sum()) > policy.cluster_share * B * self.data.P:
             return None  # so much must be visited however small the best energy
-        for rows in ([slice(0, None, B // PILOT)] if B > 2 * PILOT else []) + [slice(None)]:
-            found = find(sweep, bound, near, window, rows)
+        for rows in ([slice(0, None, B // policy.pilot_rows)] if 2 * policy.pilot_rows < B else []) + [slice(None)]:
+            found = find(block, bound, near, window, rows)
             if found is None:
                 return None
             candidates, seen = found
             share = float((seen * self.sizes).sum()) / (len(seen) * self.data.P)
-            if share > WORTH or len(candidates[0]) > most * len(seen):
+            if share > self.data.policy.cluster_share or len(candidates[0]) > most * len(seen):
                 return None
         return candidates, torch.where(seen, math.inf, bound), share
 
-    def _search(self, sweep: Sweep, bound, near, window, rows: slice):
+    def _search(self, block: Block, bound, near, window, rows: slice):
         """Best-first, compiled: products of single pairs, with a window that covers their rounding."""
         data = self.data
-        x = sweep.centred[rows].to(data.dtype).contiguous()
+        x = block.centred[rows].to(data.dtype).contiguous()
         half, bound = x.double().square().sum(1) / 2, bound[rows].contiguous()
-        window = (window + 2 * sweep.error(data.dtype))[rows].contiguous()
+        window = (window + 2 * block.error(data.dtype))[rows].contiguous()
         visit = torch.argsort(bound, dim=1)
         patterns, h = data.tile(0, data.P), data.norms(0, data.P, data.dtype)
-        B, most = len(x), int(3 * WORTH * data.P)
+        B, most = len(x), int(3 * self.data.policy.cluster_share * data.P)
         counts, seen = np.zeros(B, dtype=np.int64), np.zeros(B, dtype=np.int64)
         capacity = most + 2 * int(self.sizes.max())
         arrays = [v.numpy() for v in (patterns, h, x, half, bound, visit)]
@@ -148,15 +147,15 @@ class Clusters:
             1, visit, torch.arange(bound.shape[1]) < torch.from_numpy(seen)[:, None]
         )
 
-    def _collect(self, sweep: Sweep, bound, near, window, rows: slice):
+    def _collect(self, block: Block, bound, near, window, rows: slice):
         """The same in plain torch: exact energies in the nearest cluster, then every member of what that leaves."""
-        window = window + 2 * sweep.error(torch.float64)  # which covers the rounding of an energy
-        x, bound, near, window = sweep.x[rows], bound[rows], near[rows], window[rows]
+        window = window + 2 * block.error(torch.float64)  # which covers the rounding of an energy
+        x, bound, near, window = block.x[rows], bound[rows], near[rows], window[rows]
         row, position = self._members(torch.arange(len(x), device=x.device), near)
         energy, _ = self.data.pairs(x, row, position)
         best = torch.full_like(window, math.inf).scatter_reduce(0, row, energy, "amin")
         seen = bound <= (best + window)[:, None]
-        if float((seen * self.sizes).sum()) > WORTH * len(x) * self.data.P:
+        if float((seen * self.sizes).sum()) > self.data.policy.cluster_share * len(x) * self.data.P:
             return None
         row, position = self._members(*seen.nonzero(as_tuple=True))
         energy, _ = self.data.pairs(x, row, position)

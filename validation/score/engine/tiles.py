@@ -10,23 +10,23 @@ import math
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from numerics.domain import DomainError
-from validation.score.double_double import half_squared_distance
-from validation.score.kernels import COMPILED, pair_displacements, pair_energies
-from validation.score.workers import in_threads, thread_count
+from validation.score.engine.double_double import half_squared_distance
+from validation.score.engine.policy import Policy, choose_policy
+from validation.score.engine.workers import in_threads, thread_count
+from validation.score.kernels import pair_displacements, pair_energies
 
 __all__ = ["DTYPES", "LARGEST", "TrainingSet", "rounding"]
 
+Derived = TypeVar("Derived")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 CENTRE_ROWS = 8192  # rows that fix the centre: any point near the data does, and a memory-mapped file is read once less
 LARGEST = 1e15  # entries whose products stay in float32
-PARALLEL = 1 << 13  # pairs from which they are shared between threads
-ROWS_AT_ONCE = 1 << 22  # entries gathered at once for exact differences (32 MB in float64)
 
 
 def rounding(dtype: torch.dtype, N: int) -> tuple[float, float, float]:
@@ -46,15 +46,24 @@ class TrainingSet:
     X : (P, N) finite reals, numpy (memory-mapped or not) or torch; on its device it is kept as it is, beside a recentred
         copy; a memory-mapped one is streamed, never copied
     device : a torch device; dtype : of the products, torch.float32 or torch.float64
+    policy : how calls on it are carried out, by default what suits the processor
     order : (P,) permutation in which tiles run through the rows (clusters contiguous), or None
 
     Public attributes: `P`, `N`, `centre` (N,) float64, `half_norms` (P,) float64 of `|xi - c|^2/2` in tile order,
     `radius` the largest `|xi - c|`, `index` (P,) original row of each position or None.
     """
 
-    def __init__(self, X: Any, *, device: torch.device, dtype: torch.dtype, order: np.ndarray | None = None):
+    def __init__(
+        self,
+        X: Any,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        order: np.ndarray | None = None,
+        policy: Policy | None = None,
+    ):
         self.source = check_matrix("X", X)
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.policy = device, dtype, policy or choose_policy(device)
         self.P, self.N = map(int, self.source.shape)
         self.order = order
         self.streamed = isinstance(self.source, np.memmap)
@@ -62,17 +71,20 @@ class TrainingSet:
             self.source = self.source.to(device)
         elif device.type != "cpu" and not self.streamed:
             self.source = torch.from_numpy(np.array(self.source)).to(device)
-        on_cpu = device.type == "cpu" and COMPILED and str(self.source.dtype).removeprefix("torch.") in DTYPES
+        on_cpu = (
+            device.type == "cpu" and self.policy.compiled and str(self.source.dtype).removeprefix("torch.") in DTYPES
+        )
         self._rows = np.asarray(self.source) if on_cpu else None
         step = max(1, self.P // CENTRE_ROWS)
         self.centre = self._float64(slice(0, self.P, step)).mean(0)
         self._copies: dict[torch.dtype, torch.Tensor] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._derived: dict[type, Any] = {}
         self.half_norms = torch.empty(self.P, dtype=torch.float64, device=device)
         rounded_norms = torch.empty_like(self.half_norms)
         self._norms = {torch.float64: self.half_norms}
         copy = None if self.streamed else torch.empty(self.P, self.N, dtype=dtype, device=device)
-        rows = max(1, ROWS_AT_ONCE // self.N)
+        rows = max(1, self.policy.gathered // self.N)
         for start in range(0, self.P, rows):
             exact = self._recentred(start, min(start + rows, self.P), torch.float64)
             here = slice(start, start + len(exact))
@@ -106,6 +118,13 @@ class TrainingSet:
     def norms(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
         """(T,) half squared norms that go with products in `dtype`: of the rounded rows, in `dtype` (float32 for bfloat16)."""
         return self._norms[dtype][start:stop]
+
+    def derived(self, kind: type[Derived]) -> Derived:
+        """`kind(self)`, made when first asked for and kept."""
+        with self._lock:
+            if kind not in self._derived:
+                self._derived[kind] = kind(self)
+            return self._derived[kind]
 
     def tiles(self, width: int) -> Iterator[tuple[int, int]]:
         """Bounds `(start, stop)` of tiles of `width` rows."""
@@ -145,9 +164,9 @@ class TrainingSet:
                 arrays = row.numpy()[part], place[part], energy.numpy()[part], out[part]
                 pair_energies(self._rows, x.numpy(), second, *arrays)
 
-            in_threads(settle, _parts(row, self.device), self.device)
+            in_threads(settle, self._parts(row), self.device)
             return energy, cross
-        step = max(1, ROWS_AT_ONCE // self.N)
+        step = max(1, self.policy.gathered // self.N)
         for s in range(0, len(row), step):
             r = row[s : s + step]
             d = x[r] - self._float64(position[s : s + step])
@@ -158,7 +177,7 @@ class TrainingSet:
 
     def precise(self, x: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`|x_r - xi_p|^2/2` as double-double numbers (hi, lo), (n,) each; x (B, N) float64, row and position (n,)."""
-        step = max(1, ROWS_AT_ONCE // (8 * self.N))
+        step = max(1, self.policy.gathered // (8 * self.N))
         parts = [
             half_squared_distance(x[row[s : s + step]], self._float64(position[s : s + step]))
             for s in range(0, len(row), step)
@@ -181,13 +200,21 @@ class TrainingSet:
                 arrays = row.numpy()[part], place[part], weight.numpy()[part], total.numpy()
                 pair_displacements(self._rows, x.numpy(), *arrays)
 
-            in_threads(add, _parts(row, self.device), self.device)
+            in_threads(add, self._parts(row), self.device)
             return total
-        step = max(1, ROWS_AT_ONCE // self.N)
+        step = max(1, self.policy.gathered // self.N)
         for s in range(0, len(row), step):
             r = row[s : s + step]
             total.index_add_(0, r, (self._float64(position[s : s + step]) - x[r]) * weight[s : s + step, None])
         return total
+
+    def _parts(self, row: torch.Tensor) -> list[slice]:
+        """Pairs as parts, one a thread when there are many; where `row` is sorted, none of its rows is in two of them."""
+        n, threads = len(row), thread_count(self.device)
+        if n < self.policy.parallel:
+            return [slice(0, n)]
+        inner = torch.searchsorted(row, row[[n * k // threads for k in range(1, threads)]]).tolist()
+        return [slice(*ends) for ends in pairwise(sorted({0, *inner, n}))]
 
     def _recentred(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
         part = self._float64(slice(start, stop) if self.order is None else torch.arange(start, stop))
@@ -202,15 +229,6 @@ class TrainingSet:
             return part.to(device=self.device, dtype=torch.float64, copy=True)
         part = self.source[rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows]
         return torch.from_numpy(np.array(part, dtype=np.float64)).to(self.device)
-
-
-def _parts(row: torch.Tensor, device: torch.device) -> list[slice]:
-    """Pairs as parts, one a thread when there are many; where `row` is sorted, none of its rows is in two of them."""
-    n, threads = len(row), thread_count(device)
-    if n < PARALLEL:
-        return [slice(0, n)]
-    inner = torch.searchsorted(row, row[[n * k // threads for k in range(1, threads)]]).tolist()
-    return [slice(*ends) for ends in pairwise(sorted({0, *inner, n}))]
 
 
 def check_matrix(name: str, X: Any) -> np.ndarray | torch.Tensor:

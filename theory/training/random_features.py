@@ -1,0 +1,334 @@
+r"""Random-feature score networks: the exactly solvable model of when training learns and when it memorises.
+
+The score :math:`A\,s(Wx/\sqrt N)/\sqrt p` at one noise level, W frozen and Gaussian, A trained from zero by gradient flow
+on n samples with the noise averaged out. Training times are inverse eigenvalues of the features' second moments U: a mode
+of eigenvalue :math:`\lambda` is fitted at rate :math:`2\Delta\lambda/\psi_p`. Sources: [BUBM25], [GVM25], [U26];
+docs/derivations/training_time.md says where we differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from numerics.domain import DomainError, finite, nonnegative, positive
+from theory.models import GaussianModel, covariance_law
+from theory.rem import spectral_nodes
+from theory.training.gram_spectrum import GramSpectrum
+from theory.training.learning_curves import ContourLosses, LearningCurve
+from theory.training.limits import bulk_edges, learning_eigenvalue, memorization_eigenvalue
+from theory.training.moments import FeatureMoments, feature_moments
+from theory.training.resolvent import Resolvent
+
+__all__ = [
+    "RandomFeatures",
+    "generalization_training_time",
+    "memorization_training_time",
+    "training_window",
+]
+
+_NODES = 60  # quadrature nodes of a bulk of the data's covariance
+
+
+@dataclass(frozen=True, eq=False)
+class RandomFeatures:
+    r"""A random-feature score network at one noise level, in the limit of large N at fixed p/N and n/N.
+
+    Parameters
+    ----------
+    model : Isotropic, LinearManifold, Subspaces or Spectrum
+        The data.
+    psi_p, psi_n : numbers > 0
+        Features and training samples over the dimension, p/N and n/N.
+    t : number > 0
+        VE time. Features see :math:`x/\sqrt{1+t}`; :math:`\Delta=t/(1+t)`, :math:`e^{-2t_{OU}}=1/(1+t)`.
+    activation : name, sympy expression or callable
+
+    Attributes
+    ----------
+    edges : (B, 2) float64 array
+        The memorisation bulk of [BUBM25] at leading order, :math:`s^2+v^2(1\mp\sqrt{\psi_p/\psi_n})^2`, then the exact
+        edges of the generalisation bulk (one or more intervals), in increasing order. Where the two have merged: `support`.
+    support : (B, 2) float64 array
+        Exact edges of every bulk. There is one more than in `edges`: see Notes.
+    masses : (B,) float64 array
+        Fractions of the p eigenvalues, bulk by bulk of `support`.
+    atom : (position, mass)
+        Directions of feature space that no sample and no weight reaches.
+    generalization_time : float
+        :math:`\tau_{gen}=1/\Delta`, in units of training time: a scale, see `direction_times`.
+    memorization_time : float
+        :math:`\tau_{mem}=\psi_p/(\Delta\lambda_{min})` with the lower edge of the memorisation bulk [BUBM25].
+    window : (generalization_time, memorization_time)
+
+    Raises
+    ------
+    DomainError
+        An argument outside its domain, a model with symbolic parameters, or an activation without a linear part (a = 0):
+        its features carry nothing of the score at these sizes.
+
+    Notes
+    -----
+    The failure that looks normal: [BUBM25] counts n small eigenvalues in one bulk. There are two bulks: n - N eigenvalues
+    in the one, and below it N that carry the memorisation, near
+    :math:`s^2+\frac{\psi_p}{\psi_n}v^2\frac\Delta{e^{-2t}r+\Delta}` for a direction of variance r. `memorization_time`
+    underestimates by a factor of up to :math:`1/\Delta` when the noise is small; `direction_times` and `learning_curve` are
+    right. Sources: [BUBM25], [U26], [ours: docs/derivations/training_time.md].
+
+    >>> import numpy as np
+    >>> from theory import Isotropic
+    >>> rf = RandomFeatures(Isotropic(1.0), psi_p=64, psi_n=8, t=np.expm1(0.02), activation="tanh")
+    >>> rf.edges.round(4).tolist()
+    [[0.0873, 0.3762], [9.8359, 44.693]]
+    >>> (rf.masses * 64).round(6).tolist()
+    [1.0, 7.0, 1.0]
+    """
+
+    model: GaussianModel
+    psi_p: float
+    psi_n: float
+    t: float
+    activation: Any = "tanh"
+
+    def __post_init__(self):
+        for name in ("psi_p", "psi_n", "t"):
+            value = positive(name, getattr(self, name))
+            if value.ndim:
+                raise DomainError(name, getattr(self, name), "one number > 0")
+            object.__setattr__(self, name, float(value))
+        if not isinstance(self.model, GaussianModel):
+            raise DomainError(
+                "model", type(self.model).__name__, "one of Isotropic, LinearManifold, Subspaces, Spectrum"
+            )
+        covariance_law(self.model)  # refuses symbolic parameters
+        if abs(self.moments.a) < 1e-12:
+            raise DomainError(
+                "activation", self.activation, "one with a linear part, E s'(h) != 0", "even functions have none"
+            )
+
+    @cached_property
+    def moments(self) -> FeatureMoments:
+        """a, b, v^2, s^2 of the activation at this noise."""
+        return feature_moments(self.activation, self.t, float(self.model.mean_variance))
+
+    @cached_property
+    def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+        weights, values = spectral_nodes(self.model, _NODES)
+        values, label = np.unique(values, return_inverse=True)
+        return np.bincount(label, weights=weights), values
+
+    @cached_property
+    def parameters(self) -> tuple[float, ...]:
+        """(psi_p, psi_n, A, b^2, v^2, s^2) of `theory.training.action`."""
+        m = self.moments
+        return self.psi_p, self.psi_n, m.a**2 * m.decay, m.b**2, m.v2, m.s2
+
+    @cached_property
+    def _gram(self) -> GramSpectrum:
+        weights, values = self._spectrum
+        s2 = self.parameters[5]
+        lines = np.concatenate(
+            [memorization_eigenvalue(values, self.parameters) - s2, learning_eigenvalue(values, self.parameters)]
+        )
+        return GramSpectrum(Resolvent(self.parameters, weights, values), np.unique(lines[lines > 0]))
+
+    def density(self, values: Any) -> Any:
+        """Density of the eigenvalues of U per feature, the atom left out.
+
+        Parameters
+        ----------
+        values : number or array
+
+        Returns
+        -------
+        float or array; 0 outside `support`. Integrates to 1 less the mass of the atom.
+        """
+        values = finite("values", values)
+        rho = self._gram.density(values.ravel()).reshape(values.shape)
+        return float(rho) if rho.ndim == 0 else rho
+
+    @property
+    def support(self) -> np.ndarray:
+        return self._gram.support
+
+    @property
+    def masses(self) -> np.ndarray:
+        return self._gram.masses
+
+    @property
+    def atom(self) -> tuple[float, float]:
+        return self._gram.atom
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        low, high = bulk_edges(self.parameters)
+        above = self.support[self.support[:, 0] > high]
+        if not len(above) or not high > low:
+            return self.support
+        return np.concatenate([[(low, high)], above])
+
+    @property
+    def generalization_time(self) -> float:
+        return 1 / self.moments.Delta
+
+    @property
+    def memorization_time(self) -> float:
+        return self.psi_p / (self.moments.Delta * bulk_edges(self.parameters)[0])
+
+    @property
+    def window(self) -> tuple[float, float]:
+        return self.generalization_time, self.memorization_time
+
+    def direction_times(self, variance: Any) -> tuple[Any, Any]:
+        r"""When directions of a given variance are learned, and when they are memorised, at leading order in psi_p >> psi_n >> 1.
+
+        .. math:: \tau_{gen}(r)=\frac1{2\Delta a^2(e^{-2t}r+\Delta)},\qquad
+           \tau_{mem}(r)=\frac{\psi_p}{2\Delta\lambda_{mem}(r)},\quad
+           \lambda_{mem}=s^2+\frac{\psi_p}{\psi_n}v^2\frac\Delta{e^{-2t}r+\Delta}.
+
+        The first falls, the second grows with r: high variance is learned first, low variance memorised first. Both are times at
+        which the error has fallen to 1/e. Domain: :math:`\psi_n\gg v^2/[a^2(e^{-2t}r+\Delta)]` and :math:`\psi_p\gg\psi_n`.
+        Rates only: what is left to memorise is :math:`e^{-2t}r/(e^{-2t}r+\Delta)` of training loss, nothing at r = 0.
+
+        Parameters
+        ----------
+        variance : number or array >= 0, squared data units
+
+        Returns
+        -------
+        (learning, memorization) : floats or arrays
+
+        Source: [U26] for kernels, [ours: docs/derivations/training_time.md] for random features.
+        """
+        r = nonnegative("variance", variance)
+        rate = 2 * self.moments.Delta / self.psi_p
+        found = tuple(
+            1 / (rate * eigenvalue(r, self.parameters)) for eigenvalue in (learning_eigenvalue, memorization_eigenvalue)
+        )
+        return tuple(float(x) for x in found) if r.ndim == 0 else found
+
+    @cached_property
+    def _losses(self) -> ContourLosses:
+        return ContourLosses(
+            self._gram.resolvent,
+            float(self.support[0, 0]),
+            float(self.support[-1, 1]),
+            self.moments.Delta,
+            self.moments.decay,
+        )
+
+    def learning_curve(self, tau: Any, variance: float | None = None) -> LearningCurve:
+        r"""Training loss, test loss and distance to the exact score against training time, exact in the limit.
+
+        Parameters
+        ----------
+        tau : number or array >= 0; infinity is allowed
+            Training time, :math:`\dot A=-N^2\nabla L`.
+        variance : number >= 0, optional
+            Look at the score's components along directions of this variance only (default: all).
+
+        Returns
+        -------
+        LearningCurve, arrays of the shape of tau
+
+        Raises
+        ------
+        DomainError
+            tau < 0 or NaN.
+
+        Notes
+        -----
+        The failure that looks normal: with the noise averaged out there is no interpolation peak at p = n; test loss rises
+        there to a plateau ([U26] finds the peak at p = n times the noise draws per sample).
+        Source: [ours: docs/derivations/training_time.md].
+        """
+        times = np.asarray(tau, dtype=float)
+        if not (times >= 0).all():
+            raise DomainError("tau", tau, "numbers >= 0, infinity allowed")
+        r = None if variance is None else float(nonnegative("variance", variance))
+        return self._losses.curve(times, r)
+
+    @cached_property
+    def stopping_time(self) -> float:
+        """Training time at which the test loss is least; infinite where it never rises again."""
+        rate = 2 * self.moments.Delta / self.psi_p
+        slow, fast = 1 / (rate * self.support[0, 0]), 1 / (rate * self.support[-1, 1])
+        grid = np.geomspace(0.1 * fast, 30 * slow, 200)
+        test = self.learning_curve(grid).test
+        i = int(np.argmin(test))
+        if i == grid.size - 1 or self.learning_curve(np.inf).test <= test[i]:
+            return np.inf
+        found = minimize_scalar(
+            lambda u: float(self.learning_curve(np.exp(u)).test),
+            bounds=(np.log(grid[max(i - 1, 0)]), np.log(grid[i + 1])),
+            method="bounded",
+        )
+        return float(np.exp(found.x))
+
+
+def generalization_training_time(t: Any) -> Any:
+    r"""Scale of the training time at which a score network starts to generalise, :math:`\tau_{gen}=1/\Delta=(1+t)/t`.
+
+    Parameters
+    ----------
+    t : number or array > 0
+        VE time.
+
+    It depends neither on the number of samples nor on that of features. Source: [BUBM25].
+
+    >>> generalization_training_time(1.0)
+    2.0
+    """
+    t = positive("t", t)
+    found = (1 + t) / t
+    return float(found) if found.ndim == 0 else found
+
+
+def memorization_training_time(
+    model: GaussianModel, P: float, N: float, features: float, t: float, activation: Any = "tanh"
+) -> float:
+    r"""Training time at which a random-feature network starts to memorise P samples, :math:`\psi_p/(\Delta\lambda_{min})`.
+
+    Proportional to P for :math:`p\gg P\gg N`: :math:`\tau_{mem}\to P/(N\Delta v^2)`.
+
+    Parameters
+    ----------
+    model : Isotropic, LinearManifold, Subspaces or Spectrum
+    P, N, features : numbers > 0
+        Training samples, dimension, number of random features.
+    t : number > 0
+        VE time.
+    activation : as in `RandomFeatures`
+
+    Returns
+    -------
+    float, in the time of :math:`\dot A=-N^2\nabla L`
+
+    Source: [BUBM25]; see `RandomFeatures` for what it leaves out.
+
+    >>> from theory import Isotropic
+    >>> round(memorization_training_time(Isotropic(1.0), P=800, N=100, features=6400, t=np.expm1(0.2)))
+    5899
+    """
+    N = float(positive("N", N))
+    return RandomFeatures(
+        model, positive("features", features) / N, positive("P", P) / N, t, activation
+    ).memorization_time
+
+
+def training_window(
+    model: GaussianModel, P: float, N: float, features: float, t: float, activation: Any = "tanh"
+) -> tuple[float, float]:
+    """The training times between which to stop: (generalization_training_time, memorization_training_time).
+
+    Parameters, returns, source: as `memorization_training_time`.
+
+    >>> from theory import Isotropic
+    >>> [round(x, 1) for x in training_window(Isotropic(1.0), P=800, N=100, features=6400, t=np.expm1(0.2))]
+    [5.5, 5899.4]
+    """
+    return generalization_training_time(t), memorization_training_time(model, P, N, features, t, activation)

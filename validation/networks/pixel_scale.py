@@ -1,0 +1,119 @@
+r"""On which scale of pixels does a network denoise best? Asked before anything is measured with it.
+
+A network of pixels in [-1, 1] takes pixels in [0, 255] without a word, and its score is then wrong by no simple factor. For each
+usual scale, z = (x - centre)/unit, it denoises the same noisy points x; its loss is told in units of that of a denoiser which
+knows the mean and the variance of every pixel and nothing else:
+
+.. math:: \frac{E|D(x+\sqrt t\,\omega,t)-x|^2}{\sum_i t\,r_i/(t+r_i)},\qquad r_i=\mathrm{Var}\,x_i.
+
+A network that has learned these images is well below 1 on their scale.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from numerics.domain import DomainError
+from validation.networks.adapters import ModelScore
+
+__all__ = ["PixelScale", "check_scale", "pixel_scales"]
+
+_RANGES = {"[-1, 1]": (-1.0, 1.0), "[0, 1]": (0.0, 1.0), "[0, 255]": (0.0, 255.0)}
+_SIGMAS = (0.4, 0.8, 1.6)  # of noise, over the standard deviation of the data: images are neither clear nor lost
+_POINTS = 32
+_BETTER = 1.3  # times: how much another scale must be better to be called the network's
+_LEARNED = 0.9  # a network above that ratio on every scale has not learned these images
+
+
+@dataclass(frozen=True)
+class PixelScale:
+    """The network is asked for (x - centre)/unit, pixels in `name`; ratio : its loss over the pixelwise denoiser's, > 0."""
+
+    name: str
+    centre: float
+    unit: float
+    ratio: float
+
+    @property
+    def options(self) -> str:
+        return f"`--centre {self.centre:g} --unit {self.unit:g}`"
+
+
+def pixel_scales(face: ModelScore, X: Any, *, seed: int = 0) -> list[PixelScale]:
+    """The scales a network may have been trained on, best first; the data as given are among them, as "as given".
+
+    Parameters
+    ----------
+    face : the network, with its own centre and unit left aside
+    X : (P, N) finite data that vary, P >= 2
+    """
+    X = torch.as_tensor(np.asarray(X[: 16 * _POINTS]), dtype=torch.float64)
+    given = [("as given", 0.0, 1.0)]
+    for low, high in _ranges_of(X):
+        for name, (a, b) in _RANGES.items():
+            unit = (high - low) / (b - a)
+            given.append((name, low - a * unit, unit))
+    given.append(("mean 0, variance 1", float(X.mean()), float(X.std())))
+    found: dict[tuple[float, float], PixelScale] = {}
+    for name, centre, unit in given:
+        if (centre, unit) not in found:
+            ratio = _ratio(face.rescaled(centre, unit), X, seed)
+            found[(centre, unit)] = PixelScale(name, centre, unit, ratio)
+    return sorted(found.values(), key=lambda scale: scale.ratio)
+
+
+def check_scale(face: ModelScore, X: Any, *, seed: int = 0) -> str:
+    """An error where another scale is clearly the network's; else what there is to say of it, in words, or nothing.
+
+    Raises
+    ------
+    DomainError : the network denoises the data on another scale at least 1.3 times better, and has learned them there
+    """
+    scales = pixel_scales(face, X, seed=seed)
+    best, own = scales[0], next(scale for scale in scales if (scale.centre, scale.unit) == (0.0, 1.0))
+    if best.ratio > _LEARNED or not math.isfinite(best.ratio):
+        return (
+            f"on no usual scale of pixels does the network denoise much better than pixel by pixel (as given: {own.ratio:.2g} "
+            "times that loss): it has not learned these images, or its conventions are others"
+        )
+    if own.ratio < _BETTER * best.ratio:
+        return ""
+    low, high = float(np.min(X)), float(np.max(X))
+    remedy = (
+        f"On pixels in {best.name} its denoising loss is {best.ratio:.2g} times that of a denoiser of single pixels, on these "
+        f"{own.ratio:.2g} times: add {best.options}; to measure on pixels as given all the same, {own.options}"
+    )
+    raise DomainError(
+        "DATA", f"numbers from {low:.4g} to {high:.4g}", "on the scale the network was trained on", remedy
+    )
+
+
+def _ranges_of(X: torch.Tensor) -> list[tuple[float, float]]:
+    """The usual range that the data are in, and their own where they do not fill half of it."""
+    low, high = float(X.min()), float(X.max())
+    for a, b in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        if a <= low and high <= b:
+            return [(a, b)] if 2 * (high - low) > b - a else [(a, b), (low, high)]
+    return [(low, high)]
+
+
+def _ratio(face: ModelScore, X: torch.Tensor, seed: int) -> float:
+    """Geometric mean over noise levels of the network's loss over the pixelwise denoiser's."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(X), generator=generator)[:_POINTS]
+    clean, variances, spread = X[rows], X.var(dim=0), float(X.std())
+    low, high = getattr(face, "t_range", (0.0, math.inf))
+    logs = []
+    for sigma in _SIGMAS:
+        t = min(max((sigma * spread) ** 2, low * (1 + 1e-6)), high * (1 - 1e-6))
+        noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+        x = clean + t**0.5 * noise
+        error = t**0.5 * noise + t * face.score(x, t)  # D - clean
+        reference = float((t * variances / (t + variances)).mean())
+        logs.append(math.log(float(error.square().mean()) / reference))
+    return math.exp(sum(logs) / len(logs))

@@ -1,0 +1,237 @@
+"""What diffusers has written in a folder: a pipeline, one network with its configuration, or the checkpoint of a training.
+
+Whatever is there is said; what cannot be used is refused with the parts that can.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from numerics.domain import DomainError
+
+__all__ = [
+    "contents",
+    "is_diffusers",
+    "is_pipeline",
+    "load_network",
+    "load_pipeline",
+    "load_scheduler",
+    "pipeline_mark",
+]
+
+_INDEX, _CONFIG, _SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
+_WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.([\w-]+?))?(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
+_ALLOWED = "a pipeline, or a UNet's folder, that diffusers' save_pretrained wrote"
+
+
+def is_pipeline(path: str | os.PathLike) -> bool:
+    """Whether this is a folder in which diffusers saved a pipeline."""
+    return (Path(path) / _INDEX).is_file()
+
+
+def is_diffusers(path: str | os.PathLike) -> bool:
+    """Whether a model is to be read by diffusers (a folder) rather than as a checkpoint of `geomem train` (a file).
+
+    Raises
+    ------
+    DomainError : nothing there, or a file that is one part of what diffusers wrote, with the folder to give instead
+    """
+    path = Path(path)
+    if path.is_dir():
+        return True
+    if path.is_file():
+        folder = path.parent
+        if (folder / _CONFIG).is_file() and (path.name == _CONFIG or _WEIGHTS.fullmatch(path.name)):
+            whole = folder.parent if is_pipeline(folder.parent) else folder
+            raise DomainError("--model", str(path), "its folder", f"Give the whole: `--model {_quoted(whole)}`")
+        if path.name == _INDEX:
+            raise DomainError("--model", str(path), "its folder", f"Give the whole: `--model {_quoted(folder)}`")
+        return False
+    allowed = "a checkpoint of geomem train, or a folder that diffusers saved"
+    raise DomainError("--model", str(path), allowed, "(no such file)")
+
+
+def contents(path: str | os.PathLike) -> str:
+    """ "pipeline" or "network": what a folder holds.
+
+    Raises
+    ------
+    DomainError : a folder of neither, with the networks that lie in it
+    """
+    path = Path(path)
+    if is_pipeline(path):
+        return "pipeline"
+    if _class_of(path):
+        return "network"
+    inside = sorted(
+        (found.parent for pattern in (f"*/{_CONFIG}", f"*/*/{_CONFIG}") for found in path.glob(pattern)),
+        key=lambda folder: (len(folder.parts), _natural(folder)),
+    )
+    parts = [folder for folder in inside if _class_of(folder)]
+    if not parts:
+        held = sorted(item.name + "/" * item.is_dir() for item in path.iterdir())
+        shown = ", ".join(held[:6]) + (", ..." if len(held) > 6 else "")
+        raise DomainError("--model", str(path), _ALLOWED, f"(it holds {shown or 'nothing'})")
+    choice = " or ".join(f"`--model {_quoted(part)}`" for part in parts[-3:])
+    what = "the checkpoint of a training" if len(parts[0].relative_to(path).parts) == 1 else "a folder of them"
+    raise DomainError("--model", str(path), _ALLOWED, f"It is {what}, without a {_INDEX}: give {choice}")
+
+
+def load_pipeline(path: str | os.PathLike, variant: str | None = None) -> tuple[Any, Any, list[str]]:
+    """UNet and scheduler of a saved pipeline (or of one known by that name to diffusers), and what is to be said of them.
+
+    Raises
+    ------
+    DomainError : not such a folder, a pipeline of other parts, or weights in several variants and none of them plain
+    """
+    from diffusers import DiffusionPipeline
+
+    remarks: list[str] = []
+    if is_pipeline(path):
+        with open(Path(path) / _INDEX, encoding="utf-8") as file:
+            parts = {name for name in json.load(file) if not name.startswith("_")}
+        if parts != {"unet", "scheduler"}:
+            raise DomainError("path", str(path), "a pipeline of unet and scheduler", f"(it has {sorted(parts)})")
+        variant = _variant(Path(path) / "unet", variant, remarks)
+    pipeline = _quietly(DiffusionPipeline.from_pretrained, path, variant)
+    if set(pipeline.components) != {"unet", "scheduler"}:
+        allowed = "a pipeline of unet and scheduler"
+        raise DomainError("path", str(path), allowed, f"(it has {sorted(pipeline.components)})")
+    return pipeline.unet, pipeline.scheduler, remarks
+
+
+def load_network(path: str | os.PathLike, variant: str | None = None) -> tuple[Any, list[str]]:
+    """The network in a folder with a config.json, and what is to be said of it."""
+    import diffusers
+
+    name, remarks = _class_of(Path(path)), []
+    kind = getattr(diffusers, str(name), None)
+    known = isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)
+    if not known or "timestep" not in inspect.signature(kind.forward).parameters:
+        raise DomainError("--model", str(path), _ALLOWED, f"(its {_CONFIG} says {name}, which knows no noise)")
+    variant = _variant(Path(path), variant, remarks)
+    return _quietly(kind.from_pretrained, path, variant), remarks
+
+
+def load_scheduler(given: Any, network: str | os.PathLike) -> tuple[Any, list[str]]:
+    """The noise schedule that a network alone does not know, and where it is from.
+
+    Parameters
+    ----------
+    given : a scheduler of diffusers, the folder or file of a scheduler_config.json, a class by name (its defaults), or None:
+        the one saved beside the network, else the default of diffusers' training scripts, which is said
+
+    Raises
+    ------
+    DomainError : nothing of the kind
+    """
+    import diffusers
+
+    if given is not None and not isinstance(given, (str, os.PathLike)):
+        return given, []
+    allowed = f"a folder with a {_SCHEDULER}, or a scheduler of diffusers by name, as in DDPMScheduler"
+    if given is None:
+        home = Path(os.path.abspath(network))
+        for folder in (home.parent, home.parent.parent):
+            if (folder / "scheduler" / _SCHEDULER).is_file():
+                given = folder / "scheduler"
+                break
+        else:
+            scheduler = diffusers.DDPMScheduler()
+            told = f"{len(scheduler)} steps, {scheduler.config.beta_schedule} beta, {scheduler.config.prediction_type}"
+            remark = f"no scheduler lies beside the network: the default is taken, DDPMScheduler of {told}"
+            return scheduler, [f"{remark} (another with --scheduler)"]
+    file = Path(given) / _SCHEDULER if Path(given).is_dir() else Path(given)
+    if file.is_file():
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+            kind = getattr(diffusers, config["_class_name"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DomainError("--scheduler", str(given), allowed, f"({error})") from error
+        return kind.from_config(config), [f"scheduler: {kind.__name__} of {file.parent}"]
+    kind = getattr(diffusers, str(given), None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise DomainError("--scheduler", str(given), allowed)
+    return kind(), [f"scheduler: {given} with its defaults"]
+
+
+def pipeline_mark(path: str | os.PathLike) -> str:
+    """A short hash of all files of a saved pipeline (what it names in its index, where it has one) or network."""
+    path, files = Path(path), []
+    folders = [path]
+    if is_pipeline(path):
+        with open(path / _INDEX, encoding="utf-8") as file:
+            folders = [path / name for name in json.load(file) if (path / name).is_dir()]
+        files = [path / _INDEX]
+    files += [p for folder in folders for p in folder.rglob("*") if p.is_file()]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        with open(file, "rb") as stream:
+            digest.update(f"{file.relative_to(path)} {hashlib.file_digest(stream, 'sha256').hexdigest()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _variant(folder: Path, variant: str | None, remarks: list[str]) -> str | None:
+    """Which weights of a network's folder are meant: those asked for, the plain ones, or the only ones there are."""
+    found = {match[1] for item in folder.iterdir() if (match := _WEIGHTS.fullmatch(item.name))}
+    if variant is not None and variant not in found:
+        there = ", ".join(sorted(name or "plain" for name in found)) or "none"
+        raise DomainError("--variant", variant, f"one of the weights in {folder}: {there}")
+    if variant is None and found and None not in found:
+        if len(found) > 1:
+            first, *others = sorted(map(str, found))
+            allowed = f"chosen where {folder} has weights in several variants: {', '.join([first, *others])}"
+            raise DomainError("--variant", "none", allowed, f"Add `--variant {first}`")
+        variant = str(next(iter(found)))
+    if variant is not None:
+        remarks.append(f"weights: variant {variant}")
+    return variant
+
+
+def _quietly(load: Any, path: str | os.PathLike, variant: str | None) -> Any:
+    from diffusers.utils import logging
+
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(
+        logging.CRITICAL
+    )  # an averaged network's config has the average's own entries, of which it warns
+    try:
+        return load(str(path), **({} if variant is None else {"variant": variant}))
+    except (OSError, ValueError) as error:
+        raise DomainError("path", str(path), f"{_ALLOWED}, whole", f"({_brief(error)})") from error
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _brief(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _class_of(folder: Path) -> str | None:
+    """The class that a folder's config.json names, where diffusers wrote it."""
+    try:
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    name = config.get("_class_name") if isinstance(config, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _natural(path: Path) -> list[Any]:
+    """checkpoint-500 before checkpoint-1000, and an average after its network."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]

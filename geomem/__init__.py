@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     from validation.data import load
     from validation.points import point_collapse_times
     from validation.score import EmpiricalScore
+    from validation.score.local import LocalScore
     from validation.spectrum import spectrum
 
 _MEASUREMENTS = {
     "EmpiricalScore": "validation.score",
+    "LocalScore": "validation.score.local",
     "audit": "validation.audit",
     "load": "validation.data",
     "point_collapse_times": "validation.points",
     "spectrum": "validation.spectrum",
 }
 
-__all__ = ["EmpiricalScore", "audit", "load", "point_collapse_times", "spectrum"]
+__all__ = ["EmpiricalScore", "LocalScore", "audit", "load", "point_collapse_times", "spectrum"]
 
 try:
     __version__ = version("geomem")

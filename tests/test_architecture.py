@@ -119,10 +119,16 @@ def test_picture_of_the_rooms_is_that_of_the_code(rooms):
     assert rooms.picture() in (ROOT / "docs/architecture.md").read_text()
 
 
-def test_files_named_in_the_map_exist():
-    for page in ("docs/architecture.md", "CONTRIBUTING.md"):
-        for name in re.findall(r"`((?:\w+/)+[\w.]*)`", (ROOT / page).read_text()):
-            assert (ROOT / name).exists(), f"{page} names {name}"
+def test_files_named_in_the_pages_exist():
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs/derivations").glob("*.md"),
+    ]
+    for page in pages:
+        for name in re.findall(r"`((?:docs|numerics|tests|theory|validation)/[\w./]*)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 
 def _is_package(name):

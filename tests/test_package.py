@@ -21,7 +21,8 @@ def test_face_is_that_of_the_theory_and_lazy():
     import theory
 
     assert geomem.collapse_time is theory.collapse_time
-    assert set(theory.__all__) | {"EmpiricalScore", "audit", "load", "spectrum", "__version__"} == set(dir(geomem))
+    assert set(theory.__all__) | set(geomem._MEASUREMENTS) | {"__version__"} == set(dir(geomem))
+    assert {"EmpiricalScore", "LocalScore", "audit", "load", "spectrum"} <= set(dir(geomem))
     for name in dir(geomem):
         assert getattr(geomem, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'colapse_time'"):

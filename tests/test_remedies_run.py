@@ -283,6 +283,41 @@ def test_functions_of_one_model_at_a_time():
     assert discrete_threshold(HiddenManifold(1.0, "sign")) > 0
 
 
+@runs("or use Spectrum.from_samples(X)", "Hand over a covariance or Spectrum.from_samples(X)")
+def test_a_spectrum_from_samples():
+    from theory import Spectrum, speciation_time
+
+    X = np.random.default_rng(0).standard_normal((50, 3))
+    for text in (
+        remedy(Spectrum, [1.0, -0.5]),
+        remedy(speciation_time, HiddenManifold(0.5, "tanh")),
+    ):
+        code = re.search(r"Spectrum\.from_samples\(X\)", text)[0]
+        assert speciation_time(eval(code, {"Spectrum": Spectrum, "X": X})) > 0
+
+
+@runs("Build Mixture(weights, models, means=...)", "Build PowerLaw(..., N=...)")
+def test_models_built_with_what_they_lack():
+    from theory import Mixture, PowerLaw, speciation_time
+
+    weights, models = [0.5, 0.5], [Isotropic(1.0), Isotropic(2.0)]
+    assert "Mixture(weights, models, means=...)" in remedy(speciation_time, Mixture(weights, models))
+    assert speciation_time(Mixture(weights, models, means=np.array([[1.0] * 9, [-1.0] * 9]))) > 0
+    assert "PowerLaw(..., N=...)" in remedy(lambda: PowerLaw(2.0).eigenvalues)
+    assert PowerLaw(2.0, N=5).eigenvalues.shape == (5,)
+
+
+@runs("Patches are those of StationaryField, ImageCovariance")
+def test_models_that_have_patches():
+    import theory
+
+    text = remedy(collapse_time, Isotropic(1.0), P=100, patch=3)
+    names = re.search(r"those of ([\w, ]+)", text)[1].split(", ")
+    from theory.models.fields import Field
+
+    assert all(issubclass(getattr(theory, name), Field) for name in names)
+
+
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
@@ -416,6 +451,7 @@ def test_several_processes_are_launched(tmp_path):
 
 
 @runs("Give another path, or start anew (--no-resume)", 'Train others with optimizer = "adam"')
+@pytest.mark.slow  # three trainings and their audits
 def test_training_anew_and_with_adam(geomem, tmp_path):
     common = (
         "train",
@@ -558,6 +594,8 @@ def remedies():
 NO_CODE = {  # words that look like code and are none: names of things, not of what to type
     "(it has {})": "what was found",
     "(it holds {})": "what was found",
+    "The limit of a power law has r_k": "a formula",
+    "The loads of the classes, alpha + log(pi_k)/N, need it": "a formula",
     "pickles that ask for anything but NumPy arrays": "a name",
 }
 

@@ -8,7 +8,18 @@
 from numerics.moved import redirect
 from theory.basins import basin_radius, excess_entropy, free_energy
 from theory.finite_size import expected_log_partition, expected_participation, true_point_weight
-from theory.models import HiddenManifold, Isotropic, LinearManifold, Mixture, PowerLaw, Spectrum, Subspaces
+from theory.locality import critical_patch
+from theory.models import (
+    HiddenManifold,
+    ImageCovariance,
+    Isotropic,
+    LinearManifold,
+    Mixture,
+    PowerLaw,
+    Spectrum,
+    StationaryField,
+    Subspaces,
+)
 from theory.speciation import cloning_probability, speciation_time
 from theory.subspaces import subspace_collapse_times
 from theory.times import (
@@ -33,12 +44,14 @@ redirect({"theory.asymptotics": "theory.rem.asymptotics"})
 
 __all__ = [
     "HiddenManifold",
+    "ImageCovariance",
     "Isotropic",
     "LinearManifold",
     "Mixture",
     "PowerLaw",
     "RandomFeatures",
     "Spectrum",
+    "StationaryField",
     "Subspaces",
     "basin_radius",
     "cloning_probability",
@@ -46,6 +59,7 @@ __all__ = [
     "condensation_time",
     "critical_alpha",
     "critical_dataset_size",
+    "critical_patch",
     "excess_entropy",
     "expected_log_partition",
     "expected_participation",

@@ -17,6 +17,8 @@ SOURCES = {
     "D81": "Derrida, Random-energy model: an exactly solvable model of disordered systems, Phys. Rev. B 24, 2613 (1981)",
     "GMKZ20": "Goldt, Mézard, Krzakala, Zdeborová, Modeling the influence of data structure on learning in neural "
     "networks: the hidden manifold model, Phys. Rev. X 10, 041044 (2020)",
+    "HKG26": "Hunt, Kamb, Ganguli, arXiv:2607.08041 (2026)",
+    "KG24": "Kamb, Ganguli, An analytic theory of creativity in convolutional diffusion models, arXiv:2412.20292 (2024)",
     "GVM25": "George, Veiga, Macris, Denoising score matching with random features: insights on diffusion models from "
     "precise learning curves, arXiv:2502.00336 (2025)",
     "LM24": "Lucibello, Mézard, Exponential capacity of dense associative memories, Phys. Rev. Lett. 132, 077301 (2024)",

@@ -23,7 +23,7 @@ import sympy as sp
 from numerics.domain import DomainError, finite, positive
 from numerics.solvers import Solution, Status
 from theory.engine import Engine, engine, needs_dimension
-from theory.models import Mixture, Spectrum
+from theory.models import Field, Mixture, Spectrum
 from theory.rem import KINDS, closed_form, time_equation
 
 __all__ = [
@@ -99,7 +99,26 @@ def _symbolic(model: Any, alpha: Any) -> bool:
     return any(isinstance(p, sp.Expr) and not p.is_number for p in [alpha, *parameters])
 
 
-def _time(kind: str, model: Any, alpha: Any, P: Any, N: Any, log: bool) -> Any:
+def _of_patch(model: Any, alpha: Any, P: Any, N: Any, patch: Any, equivariant: bool) -> tuple[Any, Any, Any, Any]:
+    """The model and load that a score sees: of the patch, where one is asked for, with P (or P x places) of them."""
+    if patch is None:
+        if equivariant:
+            raise DomainError("equivariant", equivariant, "left out without patch")
+        return model, alpha, P, N
+    if not isinstance(model, Field):
+        raise DomainError(
+            "patch", patch, "left out for this model", "Patches are those of StationaryField, ImageCovariance"
+        )
+    if alpha is not None or N is not None or P is None:
+        raise DomainError("alpha, P, N", (alpha, P, N), "P alone with a patch", "The patch knows its N")
+    seen = model.patch(patch, equivariant=equivariant)
+    return seen, load(seen, None, P) + (math.log(model.places) / seen.N if equivariant else 0.0), None, None
+
+
+def _time(
+    kind: str, model: Any, alpha: Any, P: Any, N: Any, log: bool, patch: Any = None, equivariant: bool = False
+) -> Any:
+    model, alpha, P, N = _of_patch(model, alpha, P, N, patch, equivariant)
     if needs_dimension(model):
         ready, alpha = placed(model, alpha, P, N)
     else:
@@ -118,7 +137,17 @@ class TimeFunction(Protocol):
     equation: Callable[[Any], sp.Basic]
     solve: Callable[..., Solution]
 
-    def __call__(self, model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, log: bool = False) -> Any: ...
+    def __call__(
+        self,
+        model: Any,
+        alpha: Any = None,
+        *,
+        P: Any = None,
+        N: Any = None,
+        patch: Any = None,
+        equivariant: bool = False,
+        log: bool = False,
+    ) -> Any: ...
 
 
 def _equipped(kind: str) -> Callable[[Callable[..., Any]], TimeFunction]:
@@ -142,7 +171,16 @@ def _equipped(kind: str) -> Callable[[Callable[..., Any]], TimeFunction]:
 
 
 @_equipped("onset")
-def onset_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, log: bool = False) -> Any:
+def onset_time(
+    model: Any,
+    alpha: Any = None,
+    *,
+    P: Any = None,
+    N: Any = None,
+    patch: Any = None,
+    equivariant: bool = False,
+    log: bool = False,
+) -> Any:
     r"""Onset (trap-emergence) time: below it a data point is a local attractor of the empirical score.
 
     .. math:: \alpha+g(1/t_o;0)=0,\qquad\text{Gaussian data: } 2\alpha=\mathcal L(t_o)+\int\rho\,\frac r{r+t_o}
@@ -156,6 +194,9 @@ def onset_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, l
     alpha : number or array > 0, or sympy symbol
         :math:`\log P/N`; alternatively `P` (>= 2) and `N` (`N` is known to a Spectrum). A Mixture without its own N, and a
         PowerLaw without N, need `N` beside alpha too.
+    patch, equivariant : odd width, bool
+        The time of a score that sees patches of that width of a StationaryField or ImageCovariance: with P, of the P patches
+        at one place (the middle of an image); equivariant, of the bag of P times all places. See `theory.locality`.
     log : bool
         Return :math:`\log t`, also where t itself is below float range.
 
@@ -175,11 +216,20 @@ def onset_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, l
     >>> round(onset_time(LinearManifold(0.5), alpha=0.2), 10)
     3.1525983088
     """
-    return _time("onset", model, alpha, P, N, log)
+    return _time("onset", model, alpha, P, N, log, patch, equivariant)
 
 
 @_equipped("collapse")
-def collapse_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, log: bool = False) -> Any:
+def collapse_time(
+    model: Any,
+    alpha: Any = None,
+    *,
+    P: Any = None,
+    N: Any = None,
+    patch: Any = None,
+    equivariant: bool = False,
+    log: bool = False,
+) -> Any:
     r"""Collapse time: below it a typical noisy point is drawn to the training point that generated it.
 
     .. math:: \alpha+g(1/t_c;t_c)=-\tfrac12,\qquad\text{Gaussian data: } 2\alpha=\mathcal L(t_c)=\int\rho\log(1+r/t_c)
@@ -195,11 +245,20 @@ def collapse_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None
     >>> collapse_time(Isotropic(s), alpha=a)
     s/(exp(2*a) - 1)
     """
-    return _time("collapse", model, alpha, P, N, log)
+    return _time("collapse", model, alpha, P, N, log, patch, equivariant)
 
 
 @_equipped("condensation")
-def condensation_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, log: bool = False) -> Any:
+def condensation_time(
+    model: Any,
+    alpha: Any = None,
+    *,
+    P: Any = None,
+    N: Any = None,
+    patch: Any = None,
+    equivariant: bool = False,
+    log: bool = False,
+) -> Any:
     r"""Condensation time of the REM seen from a fresh data point, :math:`t_{cond}=1/\beta_*(\alpha;0)`.
 
     .. math:: \alpha+g-\beta\,\partial_\beta g=0\ (\delta=0),\qquad
@@ -212,11 +271,20 @@ def condensation_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = 
     >>> round(condensation_time(LinearManifold(0.5), alpha=0.2), 10)
     0.9708034043
     """
-    return _time("condensation", model, alpha, P, N, log)
+    return _time("condensation", model, alpha, P, N, log, patch, equivariant)
 
 
 @_equipped("generalization")
-def generalization_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any = None, log: bool = False) -> Any:
+def generalization_time(
+    model: Any,
+    alpha: Any = None,
+    *,
+    P: Any = None,
+    N: Any = None,
+    patch: Any = None,
+    equivariant: bool = False,
+    log: bool = False,
+) -> Any:
     r"""Generalization time: the noise at which the empirical density is closest to the data distribution.
 
     .. math:: t_g=\arg\min_tKL(P_0\|P_t)=-2\,\partial_\beta g(\beta_*;0)
@@ -230,7 +298,7 @@ def generalization_time(model: Any, alpha: Any = None, *, P: Any = None, N: Any 
     >>> round(generalization_time(LinearManifold(0.5), alpha=0.2), 10)
     0.3873954315
     """
-    return _time("generalization", model, alpha, P, N, log)
+    return _time("generalization", model, alpha, P, N, log, patch, equivariant)
 
 
 def critical_alpha(model: Any, t: Any, N: Any = None, *, kind: str = "collapse", log: bool = False) -> Any:

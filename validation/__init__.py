@@ -1,6 +1,6 @@
 """The top floor: data, empirical score, simulations and experiments that check the theory, in torch.
 
-`from validation import EmpiricalScore, point_collapse_times` work and are what loads torch; `import validation` alone does not.
+Its public names are imported when first asked for, and are what loads torch: `import validation` alone does not.
 """
 
 from importlib import import_module
@@ -11,10 +11,15 @@ from numerics.moved import redirect
 if TYPE_CHECKING:
     from validation.points import point_collapse_times
     from validation.score import EmpiricalScore
+    from validation.score.local import LocalScore
 
-__all__ = ["EmpiricalScore", "point_collapse_times"]
+__all__ = ["EmpiricalScore", "LocalScore", "point_collapse_times"]
 
-_LAZY = {"EmpiricalScore": "validation.score", "point_collapse_times": "validation.points"}
+_LAZY = {
+    "EmpiricalScore": "validation.score",
+    "LocalScore": "validation.score.local",
+    "point_collapse_times": "validation.points",
+}
 
 redirect(
     {

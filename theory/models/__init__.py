@@ -2,6 +2,7 @@
 
 from theory.models.activations import Activation, activation
 from theory.models.covariance import covariance_cdf, covariance_density, covariance_law
+from theory.models.fields import Field, ImageCovariance, StationaryField
 from theory.models.gaussian import GaussianModel, Isotropic, LinearManifold, Spectrum, Subspaces
 from theory.models.hidden import HiddenManifold
 from theory.models.marchenko_pastur import continuum
@@ -14,8 +15,10 @@ from theory.models.stieltjes import StieltjesMap, atoms, stieltjes_equation
 __all__ = [
     "Activation",
     "Bulk",
+    "Field",
     "GaussianModel",
     "HiddenManifold",
+    "ImageCovariance",
     "InfinitePowerLaw",
     "Isotropic",
     "LinearManifold",
@@ -23,6 +26,7 @@ __all__ = [
     "PowerLaw",
     "SpectralLaw",
     "Spectrum",
+    "StationaryField",
     "StieltjesMap",
     "Subspaces",
     "activation",

@@ -2,6 +2,7 @@
 
 from validation.figures.activations import activation_lines, activation_maps
 from validation.figures.house_style import COLOURS, LABELS, NOISE, save, style
+from validation.figures.image_grids import image_pairs, is_image
 from validation.figures.phase_diagrams import phase_lines, phase_map
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "NOISE",
     "activation_lines",
     "activation_maps",
+    "image_pairs",
+    "is_image",
     "phase_lines",
     "phase_map",
     "save",

@@ -21,7 +21,7 @@ import torch
 
 from numerics.domain import DomainError, integer, positive
 from validation.data import Duplicates, find_duplicates
-from validation.points.competitors import Block, Points
+from validation.points.competitors import Block, Points, reach
 from validation.points.crossing import fall_through_half
 from validation.points.groups import duplicate_groups, pairs_within
 from validation.points.kernels import competing_sums
@@ -154,16 +154,19 @@ def _solve(
     low, high = points.largest * RANGE[0], points.largest * RANGE[1]
     clean = np.clip(nearest[rows] / math.log(points.P), low, high)  # the onset is at least half of that
     t = ratio * clean
-    nothing = torch.zeros(1, len(rows), device=points.device)
-    draws = len(block.own)
+    nothing = torch.zeros(len(rows), 1, device=points.device)
+    draws = block.own.shape[1]
+    tolerance = tolerance / 2
+    far, far_clean = (reach(points.P, tolerance, clean=clean) for clean in (False, True))
 
     def at_rest(level: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        S, dS = competing_sums(block.squared, nothing, torch.zeros_like(block.p[:1]), level, which)
+        S, dS = competing_sums(block.squared, nothing, torch.zeros_like(block.p[:, :1]), level, which, far_clean)
         w, slope, _ = together.weights(S, dS, level, which, clean=True)
         return w[:, 0], slope[:, 0]
 
     def noisy(level: np.ndarray, which: np.ndarray, draws: int = draws) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        S, dS = competing_sums(block.squared, block.own[:draws], block.p[:draws], level, which)
+        own, p = (products[:, :draws].contiguous() for products in (block.own, block.p))
+        S, dS = competing_sums(block.squared, own, p, level, which, far)
         return together.weights(S, dS, level, which)
 
     def averaged(draws: int):
@@ -194,7 +197,9 @@ def _solve(
     found.onset[rows] = np.where((root > low) & (root < high), root, np.nan)
     found.own[rows] = np.where(solved, own.mean(axis=1), np.nan)
     left_out = block.left_out(level, usable)
-    found.omitted[rows] = np.where(block.visited, 0.0, left_out).sum(axis=1)
+    limit = torch.from_numpy(np.minimum(far * level, far_clean * usable)).to(block.squared)[:, None]
+    passed_over = ((block.squared > limit) & block.squared.isfinite()).sum(1).cpu().numpy() * (tolerance / points.P)
+    found.omitted[rows] = np.where(block.visited, 0.0, left_out).sum(axis=1) + passed_over
     found.visited[rows] = points.sizes[block.visited].sum() / points.P
 
 
@@ -204,7 +209,7 @@ class _Together:
     def __init__(self, points: Points, places: np.ndarray, left: np.ndarray, others: np.ndarray):
         self.left = left
         self.squared = points.exact(places[left], others)
-        self.cross = (points.p[:, places[left]] - points.p[:, others]).cpu().numpy().T.astype(np.float64)
+        self.cross = (points.p[places[left]] - points.p[others]).cpu().numpy().astype(np.float64)
 
     def weights(self, S, dS, t: np.ndarray, rows: np.ndarray, *, clean: bool = False):
         """(weight, its slope in log t, weight of the point alone), each (R, M), from the competing sums of `rows`."""

@@ -7,9 +7,11 @@ sum changes the point's mean weight by
 .. math:: 0\le W_{\text{kept}}-W\le E\,\frac{\sum_Oe_\nu}{1+\sum_Oe_\nu}\le\sum_OE\frac{e_\nu}{1+e_\nu}
           \le\sum_O\operatorname{erfc}\frac{s_\nu}{2\sqrt2},
 
-the union bound of the errors between two points. Points lie in clusters, and the distance to a cluster is at least that to its
-centre less its radius: clusters are left out while the sum of their bounds stays below a tolerance. Where the data's dimension is
-large, distances hardly differ at the noise of collapse and nothing can be left out; then all points are summed.
+the union bound of the errors between two points. Half of a tolerance goes to single pairs: those with
+:math:`\operatorname{erfc}(s/2\sqrt2)` below tolerance/2P are passed over. The other half goes to clusters of points, whose
+distance is at least that to their centre less their radius: they are left out, and not even their distances formed, while the sum
+of their bounds stays below it. Where the data's dimension is large, distances hardly differ at the noise of collapse and nothing
+can be left out; then all points are summed.
 Source: [ours].
 """
 
@@ -20,13 +22,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import erfc
+from scipy.special import erfc, erfcinv
 
 from numerics.domain import DomainError
 
-__all__ = ["Block", "Points"]
+__all__ = ["Block", "Points", "reach"]
 
 CLUSTERED = 20_000  # points from which clusters are worth their making
+CLUSTERS = 2  # times the root of P
 LLOYD_STEPS, SAMPLE = 8, 64  # of k-means, and rows a cluster on which it is done
 MOST = 0.6  # share of the points beyond which looking at all of them is simpler
 REFINE = 100  # squared distances below this many rounding errors are done again in float64
@@ -38,7 +41,7 @@ class Points:
     """The training set in the order of its clusters, centred, in float32 on the device; draws shared by all points.
 
     X : (P, N); noise : (M, N) standard normal draws. Attributes: `order` (P,) original row of each place, `edges` of the
-    clusters, `p` (M, P) products of the draws with the points.
+    clusters, `p` (P, M) products of the points with the draws.
     """
 
     def __init__(self, X: np.ndarray, noise: np.ndarray, device: torch.device, *, clustered: bool):
@@ -60,11 +63,11 @@ class Points:
         self.place[self.order] = np.arange(self.P)
         draws = torch.from_numpy(noise).to(device)
         self.half_norms = torch.empty(self.P, dtype=torch.float32, device=device)
-        self.p = torch.empty(len(noise), self.P, dtype=torch.float32, device=device)
+        self.p = torch.empty(self.P, len(noise), dtype=torch.float32, device=device)
         for s in parts:
             exact = self.rows[s].double()
             self.half_norms[s] = exact.square().sum(1) / 2
-            self.p[:, s] = (draws @ exact.T).float()
+            self.p[s] = (exact @ draws.T).float()
         self.rounding = 4 * math.sqrt(self.N) * 2.0**-24  # of a squared distance, relative to |x|^2 + |y|^2
         self.largest = 2 * float(self.half_norms.max())
         if not 0 < self.largest < LARGEST:
@@ -84,7 +87,7 @@ class Points:
 
     def _cluster(self) -> None:
         """Reorders the rows so that clusters (k-means on a sample, about sqrt(P) of them) lie side by side."""
-        K = round(math.sqrt(self.P))
+        K = round(CLUSTERS * math.sqrt(self.P))
         some = torch.randperm(self.P, generator=torch.Generator().manual_seed(0))[: SAMPLE * K]
         rows = self.rows[some.to(self.device)]
         centres = rows[:K].clone()
@@ -111,6 +114,11 @@ class Points:
         return out
 
 
+def reach(P: int, tolerance: float, *, clean: bool) -> float:
+    """Squared distances over t beyond which P points together change a mean weight by less than `tolerance`."""
+    return float(2 * math.log(P / tolerance) if clean else 8 * erfcinv(tolerance / P) ** 2)
+
+
 def _nearest(rows: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     return (rows @ centres.T).sub_(centres.square().sum(1) / 2).argmax(1)
 
@@ -130,7 +138,7 @@ class Block:
         points = self.points
         chosen = torch.from_numpy(self.places).to(points.device)
         self.left, self.left_norm = points.rows[chosen], points.half_norms[chosen]
-        self.own = points.p[:, chosen].contiguous()
+        self.own = points.p[chosen]
         gap = torch.cdist(self.left.double(), points.centres, compute_mode="donot_use_mm_for_euclid_dist")
         self.bound = np.maximum(gap.cpu().numpy() - points.radii, 0.0)  # (B, K): no member of a cluster is nearer
         self.visited = np.zeros(len(points.sizes), dtype=bool)
@@ -176,8 +184,8 @@ class Block:
         at = np.searchsorted(columns, others)
         here = (at < len(columns)) & (columns[np.minimum(at, len(columns) - 1)] == others)
         squared[rows[here], at[here]] = math.inf
-        p = points.p[:, torch.from_numpy(columns)] if len(columns) < points.P else points.p
+        p = points.p[torch.from_numpy(columns).to(points.device)] if len(columns) < points.P else points.p
         if self.squared is None:
             self.squared, self.p = squared, p
         else:
-            self.squared, self.p = torch.cat([self.squared, squared], dim=1), torch.cat([self.p, p], dim=1)
+            self.squared, self.p = torch.cat([self.squared, squared], dim=1), torch.cat([self.p, p])

@@ -5,8 +5,9 @@ With :math:`D_\nu=|\xi^\mu-\xi^\nu|` and :math:`c_{\nu m}=\omega_m\cdot(\xi^\mu-
 .. math:: S_m=\sum_\nu e^{-D_\nu^2/2t-c_{\nu m}/\sqrt t},\qquad
           \frac{dS_m}{d\log t}=\sum_\nu e^{-D_\nu^2/2t-c_{\nu m}/\sqrt t}\Big[\frac{D_\nu^2}{2t}+\frac{c_{\nu m}}{2\sqrt t}\Big].
 
-All points share the draws :math:`\omega_m`, so that :math:`c_{\nu m}=p_{\mu m}-p_{\nu m}` costs one subtraction a pair.
-No exponent exceeds :math:`\max_\nu(c_{\nu m}/D_\nu)^2/2`, half the square of a standard normal number: nothing overflows.
+All points share the draws :math:`\omega_m`, so that :math:`c_{\nu m}=p_{\mu m}-p_{\nu m}` costs one subtraction a pair and draw.
+No exponent exceeds :math:`\max_\nu(c_{\nu m}/D_\nu)^2/2`, half the square of a standard normal number: nothing overflows. Pairs
+with :math:`D_\nu^2` above `reach` t are passed over; `validation.points.competitors` says what that can change.
 The loop over the other points is compiled; `competing_sums_torch` says the same in plain torch, for accelerators and as its
 referee.
 """
@@ -21,71 +22,72 @@ from validation.score.kernels import COMPILED, exp
 
 __all__ = ["competing_sums", "competing_sums_torch"]
 
-_FLAGS = {"reassoc", "contract", "nsz", "nnan"}  # infinite distances (points that do not count) stay legal
+_FLAGS = {"reassoc", "contract", "nsz"}
+_FLUSH = 256  # terms summed in float32 before the sum goes into float64
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FLAGS)
-def _row(squared, own, p, a, b):
-    """Sum and its derivative in log t over one row of squared distances, in their precision."""
-    zero, half = squared.dtype.type(0), squared.dtype.type(0.5)
-    floor = squared.dtype.type(80)
-    s, d = zero, zero
-    for j in range(squared.shape[0]):
-        x = squared[j] * a
-        y = (own - p[j]) * b
+def _add(x, own, p, b, half, s, d):
+    """Adds the terms of one other point, all draws, to the sums s and their derivatives d."""
+    for m in range(own.shape[0]):
+        y = (own[m] - p[m]) * b
         e = exp(-(x + y))
-        e = e if x + y < floor else zero
-        x = x if x + y < floor else zero
-        s += e
-        d += e * (x + half * y)
-    return s, d
+        s[m] += e
+        d[m] += e * (x + half * y)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _block(squared, own, p, t, rows, S, dS):
-    one = squared.dtype.type(1)
-    step = 4096
+def _block(squared, own, p, t, reach, rows, S, dS):
+    real = squared.dtype.type
+    half, M = real(0.5), p.shape[1]
+    s, d = np.empty(M, squared.dtype), np.empty(M, squared.dtype)
     for i in rows:
-        a = squared.dtype.type(0.5 / t[i])
-        b = one / squared.dtype.type(np.sqrt(t[i]))
-        for m in range(p.shape[0]):
-            S[i, m] = 0.0
-            dS[i, m] = 0.0
-        for start in range(0, squared.shape[1], step):
-            stop = min(start + step, squared.shape[1])
-            part = squared[i, start:stop]
-            for m in range(p.shape[0]):
-                s, d = _row(part, own[m, i], p[m, start:stop], a, b)
-                S[i, m] += s
-                dS[i, m] += d
+        a, b, cut = real(0.5 / t[i]), real(1.0 / np.sqrt(t[i])), real(reach * t[i])
+        S[i], dS[i] = 0.0, 0.0
+        s[:], d[:] = real(0), real(0)
+        terms = 0
+        for j in range(squared.shape[1]):
+            if squared[i, j] > cut:
+                continue
+            _add(squared[i, j] * a, own[i], p[j], b, half, s, d)
+            terms += 1
+            if terms == _FLUSH or j == squared.shape[1] - 1:
+                S[i] += s
+                dS[i] += d
+                s[:], d[:] = real(0), real(0)
+                terms = 0
+        S[i] += s
+        dS[i] += d
 
 
 def competing_sums(
-    squared: torch.Tensor, own: torch.Tensor, p: torch.Tensor, t: np.ndarray, rows: np.ndarray
+    squared: torch.Tensor, own: torch.Tensor, p: torch.Tensor, t: np.ndarray, rows: np.ndarray, reach: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(S, dS/dlog t), both (len(rows), M) float64, of some rows of a block.
 
-    squared : (B, n) squared distances, infinite for points that do not count; own : (M, B) products of the draws with the
-    block's points; p : (M, n) those with the other points; t : (B,) > 0; rows : (R,) of the block
+    squared : (B, n) squared distances, infinite for points that do not count; own : (B, M) products of the draws with the
+    block's points; p : (n, M) those with the other points; t : (B,) > 0; rows : (R,) of the block; reach : > 0
     """
     if not COMPILED or squared.device.type != "cpu":
-        return competing_sums_torch(squared, own, p, t, rows)
-    S, dS = np.empty((len(squared), len(p))), np.empty((len(squared), len(p)))
-    _block(squared.numpy(), own.numpy(), p.numpy(), t, rows, S, dS)
+        return competing_sums_torch(squared, own, p, t, rows, reach)
+    S, dS = np.empty((len(squared), p.shape[1])), np.empty((len(squared), p.shape[1]))
+    _block(squared.numpy(), own.numpy(), p.numpy(), t, reach, rows, S, dS)
     return S[rows], dS[rows]
 
 
 def competing_sums_torch(
-    squared: torch.Tensor, own: torch.Tensor, p: torch.Tensor, t: np.ndarray, rows: np.ndarray
+    squared: torch.Tensor, own: torch.Tensor, p: torch.Tensor, t: np.ndarray, rows: np.ndarray, reach: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """`competing_sums` in plain torch."""
     chosen = torch.from_numpy(rows).to(squared.device)
     level = torch.from_numpy(t[rows]).to(squared)
-    x = squared[chosen] / (2 * level[:, None])
-    S = torch.empty(len(rows), len(p), dtype=torch.float64, device=squared.device)
+    near = squared[chosen]
+    near = torch.where(near > reach * level[:, None], torch.inf, near)
+    x = near / (2 * level[:, None])
+    S = torch.empty(len(rows), p.shape[1], dtype=torch.float64, device=squared.device)
     dS = torch.empty_like(S)
-    for m in range(len(p)):
-        y = (own[m][chosen][:, None] - p[m]) / level.sqrt()[:, None]
+    for m in range(p.shape[1]):
+        y = (own[chosen, m][:, None] - p[:, m]) / level.sqrt()[:, None]
         e = torch.exp(-(x + y))
         S[:, m] = e.sum(1)
         dS[:, m] = torch.where(e > 0, e * (x + y / 2), 0.0).sum(1)

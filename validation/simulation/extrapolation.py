@@ -34,6 +34,7 @@ TERMS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
     {
         "1/N": lambda N: 1 / N,
         "1/N^2": lambda N: N**-2.0,
+        "N^-2/3": lambda N: N ** (-2 / 3),  # edges of spectra
         "N^-3/2": lambda N: N**-1.5,
         "log N/N": lambda N: np.log(N) / N,
         "log N/N^2": lambda N: np.log(N) * N**-2.0,

@@ -16,6 +16,7 @@ import torch
 
 from numerics.domain import DomainError, integer, positive
 from theory import Spectrum, condensation_time, onset_time
+from theory.models import population_eigenvalues
 from validation.data import Copies, Split, load, split
 from validation.spectra import BlockData, Derivative, ScoreFunction
 from validation.training import members
@@ -33,6 +34,8 @@ class Subject:
 
     X : (P, N) training points, fresh : (Q, N) points kept back, both float64
     variances : (N,) of the training points along the axes, decreasing for data
+    population : (N,) eigenvalues of the population's covariance as far as P points know them, where the axes are those of the
+        training points, whose own eigenvalues are spread by the sampling
     exact : (N,) the population's variances where they are known
     groups : name -> directions that are reported together
     networks : name -> score in these axes; origin : what tells the file they come from, as it is now, from any other
@@ -46,11 +49,17 @@ class Subject:
     variances: np.ndarray
     groups: Mapping[str, slice]
     exact: np.ndarray | None = None
+    population: np.ndarray | None = None
     networks: Mapping[str, ScoreFunction] = field(default_factory=dict)
     origin: str = ""
     t_range: tuple[float, float] = (0.0, math.inf)
     remarks: tuple[str, ...] = ()
     copies: Copies | None = None
+
+    @property
+    def gaussian(self) -> np.ndarray:
+        """(N,) variances of the Gaussian control: what the score would be with endlessly many Gaussian points."""
+        return self.variances if self.population is None else self.population
 
     @property
     def P(self) -> int:
@@ -201,7 +210,8 @@ def _principal(
     values[values < 1e-12 * values[0]] = 0.0
     networks = {} if network is None else {"network": _Turned(network, mean.to(device), axes.to(device))}
     groups = _octaves(int((values > 0).sum()))
-    return Subject(name, X @ axes, (fresh - mean) @ axes, values, groups, networks=networks)
+    population = population_eigenvalues(values, len(X))
+    return Subject(name, X @ axes, (fresh - mean) @ axes, values, groups, networks=networks, population=population)
 
 
 def _octaves(count: int) -> dict[str, slice]:
@@ -227,7 +237,7 @@ def noise_levels(subject: Subject, points: int, sigmas: Sequence[float] | None =
             )
             raise DomainError("--sigma", f"{low:g},{high:g}", known)
         return np.geomspace(low**2, high**2, points)
-    model, top = Spectrum(subject.variances), float(subject.variances.max())
+    model, top = Spectrum(subject.gaussian), float(subject.gaussian.max())
     alpha = math.log(subject.P) / subject.N
     low = max(float(condensation_time(model, alpha, log=True)) - math.log(100), math.log(1e-9 * top))
     high = max(float(onset_time(model, alpha, log=True)), math.log(top)) + math.log(4)

@@ -1,9 +1,10 @@
 """How often an audit calls Gaussian data not Gaussian, and how often it finds out data that are not.
 
 False alarms: random Gaussian data sets with P/N from 0.2 to 100, with isotropic, linear-manifold, power-law and two-subspace
-covariances. Each audit compares the four times with the theory at P and N (condensation: with the twin) and may call "not Gaussian"
-in at most `validation.audit.differences.FALSE_ALARM` of all audits. Power: 12 clusters, a strongly curved manifold (tanh), and with
---images subsets of real images. Every data set has its own seed, rows go to the file one by one, and a second call goes on.
+covariances. Each audit compares the four times with the theory at P and N (condensation: with the twin) and may call "not
+Gaussian" in at most `validation.audit.differences.FALSE_ALARM` of all audits. Power: 12 clusters, a strongly curved manifold
+(tanh), and with --images subsets of real images. Every data set has its own seed, rows go to the file one by one, and a second
+call goes on.
 
     python benchmarks/bench_audit_verdicts.py --out docs/results/audit_verdicts                  # 200 Gaussian data sets
     python benchmarks/bench_audit_verdicts.py --out docs/results/audit_verdicts --images FILE.npz  # and subsets of FILE.npz

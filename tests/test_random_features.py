@@ -257,11 +257,26 @@ def test_lines_are_approached():
 
 
 def test_low_variance_is_memorised_first_and_learned_last():
-    rf = RandomFeatures(Subspaces([0.3, 0.3], [1.0, 0.09]), psi_p=64, psi_n=8, t=1e-4)
+    rf = RandomFeatures(Subspaces([0.3, 0.3], [1.0, 0.09]), psi_p=64, psi_n=8, t=0.05)
     learn, memorise = rf.direction_times(np.array([0.0, 0.09, 1.0]))
     assert (np.diff(learn) < 0).all()
     assert (np.diff(memorise) > 0).all()
-    assert learn[0] > memorise[0]  # normal directions: memorised before they are learned
+    # and so says the exact learning curve: half of the final gap
+    tau = np.geomspace(1, 1e6, 400)
+    half = [tau[np.argmax(c.gap > 0.5 * c.gap[-1])] for c in (rf.learning_curve(tau, r) for r in (0.09, 1.0))]
+    assert half[0] < 0.8 * half[1]
+
+
+def test_what_a_direction_has_left_to_memorise():
+    """Between learning and memorising the training loss of a direction is e^{-2t} r/(e^{-2t} r + Delta), at the end nearly 0."""
+    rf = RandomFeatures(TWO, psi_p=1e7, psi_n=1e4, t=0.2)
+    for r in (1.5, 0.5):
+        learn, memorise = rf.direction_times(r)
+        assert learn < 1e-3 * memorise
+        between, end = rf.learning_curve(np.array([10 * learn, np.inf]), r).train
+        signal = rf.moments.decay * r
+        assert between == pytest.approx(signal / (signal + rf.moments.Delta), rel=3e-3)
+        assert end < 0.01
 
 
 # --- learning curves ----------------------------------------------------------------------------------------------------

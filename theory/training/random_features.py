@@ -190,9 +190,9 @@ class RandomFeatures:
            \tau_{mem}(r)=\frac{\psi_p}{2\Delta\lambda_{mem}(r)},\quad
            \lambda_{mem}=s^2+\frac{\psi_p}{\psi_n}v^2\frac\Delta{e^{-2t}r+\Delta}.
 
-        The first falls, the second grows with r: high variance is learned first, low variance memorised first. Both are
-        times at which the error has fallen to 1/e. Directions with :math:`\tau_{gen}(r)>\tau_{mem}(r)` are memorised before
-        they are learned.
+        The first falls, the second grows with r: high variance is learned first, low variance memorised first. Both are times at
+        which the error has fallen to 1/e. Domain: :math:`\psi_n\gg v^2/[a^2(e^{-2t}r+\Delta)]` and :math:`\psi_p\gg\psi_n`.
+        Rates only: what is left to memorise is :math:`e^{-2t}r/(e^{-2t}r+\Delta)` of training loss, nothing at r = 0.
 
         Parameters
         ----------

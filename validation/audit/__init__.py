@@ -1,5 +1,6 @@
 """`geomem audit`: at what noise a data set memorises, theory beside measurement."""
 
+from validation.audit.classes import ClassRow, audit_classes, classes_table
 from validation.audit.command import Audit, audit
 from validation.audit.figures import audit_figure
 from validation.audit.measurement import measure
@@ -13,16 +14,19 @@ __all__ = [
     "NOT_KNOWN",
     "NOT_RESOLVED",
     "Audit",
+    "ClassRow",
     "GaussianReference",
     "SizeRow",
     "TimeRow",
     "audit",
+    "audit_classes",
     "audit_facts",
     "audit_figure",
     "audit_lines",
     "audit_model",
     "audit_pipeline",
     "audit_tables",
+    "classes_table",
     "measure",
     "report_lines",
     "write_audit",

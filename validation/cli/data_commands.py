@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,7 @@ def audit(
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,
-    probes: Annotated[int, typer.Option(help="Points used as probes.", min=2)] = 256,
+    probes: Annotated[int, typer.Option(help="Points used as probes.", min=2, max=1_000_000)] = 256,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -43,6 +44,16 @@ def audit(
     unit: Unit = None,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
     finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
+    points: Annotated[
+        bool | None,
+        typer.Option(
+            help="The collapse of every single point, into points.csv and .nc; default: where it takes seconds."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Class of each sample: npy, npz, IDX or text, one a line; default: those in DATA."),
+    ] = None,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -55,12 +66,17 @@ def audit(
         name = next(iter(network))
         raise DomainError(f"--{name}", network[name], "left out without --model")
     from validation.audit import audit as run
-    from validation.audit import audit_lines, write_audit
-    from validation.data import load
+    from validation.audit import audit_classes, audit_lines, classes_table, write_audit
+    from validation.data import load, read_labels
+    from validation.points import CHEAP, audit_points, cost, points_lines, write_points
 
-    sigmas = numbers_of("--sigma", sigma) if sigma else None
+    sigmas = None if sigma is None else numbers_of("--sigma", sigma)
     folder = folder_of(out) if out else None
     dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
+    if labels is not None:
+        dataset = replace(dataset, labels=read_labels(labels, dataset.P, limit=limit, seed=seed))
+    if points is None:
+        points = dataset.P > 2 and cost(dataset.P, dataset.N) < CHEAP
     with stages("audit") as tell:
         result = run(
             dataset,
@@ -72,9 +88,27 @@ def audit(
             device=device,
             progress=tell,
         )
+        more: dict[str, Any] = {}
+        options = {"seed": seed, "device": device}
+        if dataset.labels is not None and len(set(dataset.labels.tolist())) > 1:
+            rows = audit_classes(dataset, t=result.measured.t, probes=min(probes, 128), progress=tell, **options)
+            more["classes"] = classes_table(rows)
+        if points:
+            tell("collapse of every point")
+            spectrum = result.spectrum if twin else None
+            more["points"] = audit_points(dataset, duplicates=result.duplicates, spectrum=spectrum, **options)
     files = write_audit(result, folder) if folder else []
+    if folder and "classes" in more:
+        files.append(more["classes"].write(folder / "audit-classes.csv"))
+    if folder and points:
+        files += write_points(more["points"], folder)
     for item in audit_lines(result):
         console.print(item, markup=False, highlight=False)
+    if "classes" in more:
+        console.print(more["classes"].shown(compact=True), markup=False, highlight=False)
+    if points:
+        for line in points_lines(more["points"]):
+            say(line)
     if files:
         say("wrote " + ", ".join(map(str, files)))
 
@@ -101,12 +135,14 @@ def _audit_model(
         raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
     folder = folder_of(out) if out else None
     with stages("audit") as tell:
-        tell(f"losses of the networks of {model.name}")
         if pipeline:
             common = {"points": probes, "seed": seed, "device": device, "network": network}
             found = [audit_pipeline(model, data, **common, **options)]
         else:
-            found = list(audit_model(model, points=probes, device=device))
+            found = []
+            for P, losses in audit_model(model, points=probes, device=device):
+                found.append((P, losses))
+                tell(f"losses of the network of {P:,} points")
     files = [save_dataset(losses, folder / f"model-P{P}.csv") for P, losses in found] if folder else []
     for P, losses in found:
         for line in report_lines(P, losses):
@@ -140,8 +176,10 @@ def spectrum(
     sigma: Annotated[
         str | None, typer.Option(help="Range of noise, low,high in data units; default: around collapse.")
     ] = None,
-    points: Annotated[int, typer.Option(help="Noise levels.", min=4)] = 25,
-    probes: Annotated[int, typer.Option(help="Points of each kind at which the score is probed.", min=2)] = 24,
+    points: Annotated[int, typer.Option(help="Noise levels.", min=4, max=10_000)] = 25,
+    probes: Annotated[
+        int, typer.Option(help="Points of each kind at which the score is probed.", min=2, max=1_000_000)
+    ] = 24,
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,

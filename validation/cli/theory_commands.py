@@ -96,7 +96,7 @@ def phase_diagram(
             "set side by side, beside their Gaussian-equivalence shortcut."
         ),
     ] = None,
-    points: Annotated[int, typer.Option(help="Points along each axis.", min=2)] = 64,
+    points: Annotated[int, typer.Option(help="Points along each axis.", min=2, max=10_000)] = 64,
 ) -> None:
     """Phase diagram of all four times over load and latent dimension. Can be killed and resumed."""
     from numerics.store import save_dataset, writable

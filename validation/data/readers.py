@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
@@ -43,7 +44,12 @@ def _header(file: BinaryIO, source: object) -> tuple[tuple[int, ...], np.dtype]:
             raise DataError(source, f"its header claims {size} bytes", f"an .npy header of at most {HEADER_BYTES}")
         header = BytesIO(length + file.read(size))
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(header)
+        try:
+            shape, _, dtype = read(header)
+        except (SyntaxError, TokenError, RecursionError, TypeError) as error:
+            raise DataError(source, f"its header cannot be read ({type(error).__name__})", "an intact .npy") from error
+    if min(shape, default=0) < 0:
+        raise DataError(source, f"its shape is {shape}", "a shape of numbers >= 0", "Write or download it again")
     return shape, dtype
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +12,7 @@ from validation.figures.house_style import style
 __all__ = ["image_pairs", "is_image"]
 
 PER_LINE = 10
+Row = tuple[str, np.ndarray, Sequence[str]]
 
 
 def is_image(shape: Sequence[int]) -> bool:
@@ -23,33 +24,34 @@ def is_image(shape: Sequence[int]) -> bool:
     return (len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3, 4))) and min(shape[-2:]) >= 2
 
 
-def image_pairs(
-    rows: Sequence[tuple[str, np.ndarray, Iterable[str]]], shape: Sequence[int], title: str
-) -> Figure | None:
-    """A figure of images in lines of ten: (name, images (n, N), captions), one row under the other; None for other data.
+def image_pairs(groups: Sequence[Sequence[Row]], shape: Sequence[int], title: str) -> Figure | None:
+    """A figure of images in lines of ten, group after group; inside one, rows (name, images (n, N), captions) go together, one
+    under the other. None for data that are no images.
 
     Grey values run from the least to the largest of all images shown.
     """
     if not is_image(shape):
         return None
-    count = len(rows[0][1])
-    lines, across = -(-count // PER_LINE), min(count, PER_LINE)
-    low = min(float(np.min(images)) for _, images, _ in rows)
-    high = max(float(np.max(images)) for _, images, _ in rows)
+    every = [images for rows in groups for _, images, _ in rows]
+    low, high = min(float(np.min(images)) for images in every), max(float(np.max(images)) for images in every)
+    across = min(PER_LINE, max(map(len, every)))
+    lines = []
+    for rows in groups:
+        for start in range(0, len(rows[0][1]), PER_LINE):
+            part = slice(start, start + PER_LINE)
+            lines += [(name, images[part], list(captions)[part]) for name, images, captions in rows]
     with style():
-        figure = Figure(figsize=(1.05 * across + 0.6, (1.32 * len(rows)) * lines + 0.6))
-        axes = figure.subplots(lines * len(rows), across, squeeze=False)
+        figure = Figure(figsize=(1.05 * across + 0.6, 1.32 * len(lines) + 0.6))
+        axes = figure.subplots(len(lines), across, squeeze=False)
         for axis in axes.flat:
             axis.set_axis_off()
-        for k, (name, images, captions) in enumerate(rows):
-            for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
-                axis = axes[(i // PER_LINE) * len(rows) + k, i % PER_LINE]
+        for line, (name, images, captions) in zip(axes, lines, strict=True):
+            line[0].text(
+                -0.08, 0.5, name, transform=line[0].transAxes, rotation=90, va="center", ha="right", fontsize=7
+            )
+            for axis, image, caption in zip(line, images, captions, strict=False):
                 axis.imshow(_drawn(image, shape, low, high), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 axis.set_title(caption, fontsize=6, fontweight="normal", loc="center", pad=2)
-                if i % PER_LINE == 0:
-                    axis.text(
-                        -0.08, 0.5, name, transform=axis.transAxes, rotation=90, va="center", ha="right", fontsize=7
-                    )
         figure.suptitle(title, fontsize=9)
     return figure
 

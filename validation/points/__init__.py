@@ -2,5 +2,15 @@
 
 from validation.points.collapse import point_collapse_times
 from validation.points.groups import duplicate_groups
+from validation.points.report import CHEAP, PointsReport, audit_points, cost, points_lines, write_points
 
-__all__ = ["duplicate_groups", "point_collapse_times"]
+__all__ = [
+    "CHEAP",
+    "PointsReport",
+    "audit_points",
+    "cost",
+    "duplicate_groups",
+    "point_collapse_times",
+    "points_lines",
+    "write_points",
+]

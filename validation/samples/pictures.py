@@ -51,11 +51,9 @@ def worst_figure(result: Any) -> Figure | None:
     nearest = found.near.nearest[order]
     marks = ["copy" if copy else "" for copy in found.copy[order]]
     captions = [f"{i}\n{r:.2g} {mark}" for i, r, mark in zip(order, found.near.ratio[order], marks, strict=True)]
-    return image_pairs(
-        [
-            ("samples", result.generated.X[order], captions),
-            ("nearest training", result.train.X[nearest], map(str, nearest)),
-        ],
-        result.train.shape,
-        "the samples whose nearest training point stands out most (number, ratio of distances), above it",
-    )
+    rows = [
+        ("samples", result.generated.X[order], captions),
+        ("nearest training", result.train.X[nearest], list(map(str, nearest))),
+    ]
+    title = "the samples whose nearest training point stands out most (number, ratio of distances), above it"
+    return image_pairs([rows], result.train.shape, title)

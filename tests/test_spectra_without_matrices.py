@@ -98,7 +98,7 @@ def test_dimension_agrees_within_its_error_and_exactly_with_all_vectors(name):
 def test_errors_are_standard_errors_and_a_control_makes_them_small_without_bias():
     exact = N + T * np.trace(_dense("empirical"), axis1=1, axis2=2)
     pulls, plain, controlled = [], [], []
-    for seed in range(60):
+    for seed in range(40):
         a = effective_dimension(SCORES["empirical"], POINTS, T, probes=12, seed=seed)
         b = effective_dimension(SCORES["empirical"], POINTS, T, probes=12, seed=seed, control=SCORES["Gaussian"])
         pulls.append((b["dimension"].values[0] - exact) / b["error"].values[0])
@@ -135,21 +135,20 @@ def test_flipd_and_the_identity_of_gaussian_data():
     assert abs(gap.mean()) < 4 * gap.std() / math.sqrt(gap.size)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", [name for name in SCORES if name != "without any"])  # Lanczos takes (J + J^T)/2
 def test_density_and_directions_kept_against_dense_eigenvalues(name):
     x, J = _points(name), _dense(name)
-    part = 0.5 * (J + J.transpose(0, 2, 1)) if name != "without any" else J
-    if name == "without any":
-        return  # Lanczos needs a symmetric operator; the asymmetry is then unknown, see below
-    a = np.linalg.eigvalsh(-T * part)
+    a = np.linalg.eigvalsh(-T * 0.5 * (J + J.transpose(0, 2, 1)))
+    few = spectral_density(SCORES[name], x, T, steps=24, probes=12, seed=1)
+    pull = (few["kept"].values - (a < 0.5).sum(axis=1)) / np.maximum(few["kept_error"].values, 1e-6)
+    assert (np.abs(pull) < 5).all()
+    if few.attrs["method"] == "forward mode":  # the same code, at a hundred times the time
+        return
     exact = spectral_density(SCORES[name], x, T, steps=N, probes=N)
     np.testing.assert_allclose(exact["kept"], (a < 0.5).sum(axis=1), atol=1e-6)
     grid = exact["a"].values
     bumps = np.exp(-0.5 * ((grid - a.reshape(-1, 1)) / 0.02) ** 2).mean(axis=0) / (0.02 * math.sqrt(2 * math.pi))
     np.testing.assert_allclose(exact["density"], bumps, atol=1e-4 * bumps.max())
-    few = spectral_density(SCORES[name], x, T, steps=40, probes=16, seed=1)
-    pull = (few["kept"].values - (a < 0.5).sum(axis=1)) / np.maximum(few["kept_error"].values, 1e-6)
-    assert (np.abs(pull) < 5).all()
 
 
 def test_asymmetry_is_measured_and_unknown_where_it_cannot_be():

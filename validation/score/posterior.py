@@ -25,6 +25,7 @@ BLOCK = 256  # columns of a product of which only the lower half is formed
 ROWS = 4096  # support rows at once
 ORTHONORMAL = 1e-5  # how far the products of a basis may be from the identity
 EXPONENTS = 1 << 23  # queries times patterns whose exponents are held at once
+KEPT = 1 << 24  # positions and weights of supports that are kept between products (0.25 GB)
 ENTRIES = 1 << 26  # entries of the covariances held at once (0.5 GB)
 
 
@@ -41,6 +42,7 @@ class PosteriorCovariance:
         self.sums: WeightSums = weight_sums(data, shards, x, t, clusters, sharper=True)
         self.mean = self.sums.mean
         self.place: list[tuple[int, int]] = [(0, 0)] * len(x)
+        self._supports: list[tuple[int, torch.Tensor, torch.Tensor]] | None = None
         for block, (rows, _) in enumerate(self.sums.supports):
             for local, row in enumerate(rows.tolist()):
                 self.place[row] = (block, local)
@@ -81,11 +83,19 @@ class PosteriorCovariance:
     def apply(self, v: torch.Tensor) -> torch.Tensor:
         """C v for v (B, k, N) float64: sum_mu w_mu (xi_mu - m) ((xi_mu - m).v)."""
         out = torch.zeros_like(v)
-        for row, position, weight in self.supports():
+        for row, position, weight in self._kept():
             for some, w in zip(position.split(ROWS), weight.split(ROWS), strict=True):
                 centred = self.data.rows(some).sub_(self.mean[row])
                 out[row] += (centred @ v[row].T * w[:, None]).T @ centred
         return self.shards.sum(out)
+
+    def _kept(self) -> list[tuple[int, torch.Tensor, torch.Tensor]] | Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """The supports of all queries, found once for all products where they fit into memory."""
+        if len(self.x) * self.data.P > KEPT:
+            return self.supports()
+        if self._supports is None:
+            self._supports = list(self.supports())
+        return self._supports
 
     def _held(self, row: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The whole support of one query, when the sums already settled it."""

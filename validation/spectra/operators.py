@@ -3,7 +3,7 @@ r"""The Jacobian of a score as an operator: J v and J^T v for any score, without
     empirical score     products with the support of its weights         symmetric
     Gaussian score      closed form                                      symmetric
     networks, formulas  forward mode, else central differences; J^T v by reverse mode
-    anything else       its own `jvp`, or its matrix
+    anything else       its matrix, or its own `jvp` where that is too large
 
 A gradient's Jacobian is symmetric; a network's need not be, and eigenvalues here are those of (J + J^T)/2.
 """
@@ -24,6 +24,7 @@ from validation.spectra.score_functions import AutogradScore, Empirical, Gaussia
 
 __all__ = ["JacobianOperator"]
 
+ENTRIES = 1 << 26  # of the matrices of a score that has both products and a matrix: held where they fit (0.5 GB)
 SHARE, ERRORS = 0.02, 5.0  # of the derivative, and of the quotient's error: what kinks at the quotient's step may cost
 
 
@@ -59,6 +60,13 @@ class JacobianOperator:
         self.products += 1
         return self._apply(v)
 
+    def each(self, v: torch.Tensor) -> torch.Tensor:
+        """J v for k vectors a point, (B, k, N)."""
+        if isinstance(self.score, Empirical):
+            self.products += v.shape[1]
+            return self._apply(v)
+        return torch.stack([self(v[:, k]) for k in range(v.shape[1])], dim=1)
+
     def transposed(self, v: torch.Tensor) -> torch.Tensor:
         """J^T v, (B, N); J v where J is symmetric.
 
@@ -92,7 +100,7 @@ class JacobianOperator:
         if isinstance(face, AutogradScore):
             self.symmetric = False
             return self._differentiated(face)
-        if hasattr(face, "jvp"):
+        if hasattr(face, "jvp") and self.B * self.N**2 > ENTRIES:
             self.symmetric, self.method = False, "the score's own products"
             self._matrix_transposed(face)
             return lambda v: face.jvp(self.x, self.t, v)

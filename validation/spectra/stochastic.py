@@ -94,18 +94,14 @@ def _trace(
     """(B,) traces and their standard errors."""
     if probes >= J.N:
         total = torch.zeros(J.B, dtype=torch.float64, device=J.x.device)
-        for i in range(J.N):
-            unit = torch.zeros_like(J.x)
-            unit[:, i] = 1.0
-            total += J(unit)[:, i]
+        for units in torch.eye(J.N, dtype=torch.float64, device=J.x.device).split(max(2, probes)):
+            total += (units * J.each(units.expand(J.B, -1, -1))).sum(dim=(1, 2))
         return total.cpu().numpy(), np.zeros(J.B)
-    own, other = np.empty((probes, J.B)), np.zeros((probes, J.B))
-    for k, v in enumerate(_signs(J, probes, seed)):
-        own[k] = (v * J(v)).sum(dim=1).cpu().numpy()
-        if control is not None:
-            other[k] = (v * control(v)).sum(dim=1).cpu().numpy()
+    signs = torch.stack(list(_signs(J, probes, seed)), dim=1)
+    own = (signs * J.each(signs)).sum(dim=2).T.cpu().numpy()
     if control is None:
         return own.mean(axis=0), own.std(axis=0, ddof=1) / math.sqrt(probes)
+    other = (signs * control.each(signs)).sum(dim=2).T.cpu().numpy()
     exact, _ = _trace(control, None, control.N, seed) if control.method != "closed form" else (_closed(control), None)
     corrected = np.empty_like(own)
     halves = np.arange(probes) % 2 == 0

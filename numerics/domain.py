@@ -5,11 +5,25 @@ Every public function of the house checks its arguments here, before any compile
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-__all__ = ["DomainError", "finite", "integer", "nonnegative", "positive", "printable"]
+__all__ = [
+    "LARGEST_SEED",
+    "DomainError",
+    "choice",
+    "cut",
+    "finite",
+    "integer",
+    "nonnegative",
+    "positive",
+    "printable",
+    "shaped",
+]
+
+LARGEST_SEED = (1 << 63) - 1  # of torch's generators
 
 
 class DomainError(ValueError):
@@ -25,7 +39,7 @@ class DomainError(ValueError):
 
     def __init__(self, argument: str, value: Any, allowed: str, remedy: str = ""):
         self.argument, self.value, self.allowed, self.remedy = argument, value, allowed, remedy
-        shown = printable(value) if isinstance(value, str) else _brief(value)
+        shown = cut(printable(value), 400) if isinstance(value, str) else _brief(value)
         super().__init__(
             f"{printable(argument)} = {shown} is outside its domain: it must be {printable(allowed)}"
             + (f". {printable(remedy)}" if remedy else "")
@@ -44,15 +58,38 @@ def printable(text: str) -> str:
 
 
 def _brief(value: Any) -> str:
-    text = " ".join(repr(value).split())  # an array's rows on one line
-    return text if len(text) <= 80 else text[:77] + "..."
+    try:
+        text = " ".join(repr(value).split())  # an array's rows on one line
+    except ValueError:  # an int of thousands of digits, which Python refuses to write out
+        text = f"an integer of about {int(value.bit_length() * 0.30103)} digits"
+    return cut(text, 80)
+
+
+def cut(text: str, length: int) -> str:
+    """`text`, its end replaced by dots where it is longer than `length`."""
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def shaped(name: str, value: Any, *, allowed: str = "numbers, or an array of one shape") -> np.ndarray:
+    """`value` as an array of whatever type, or `DomainError` where its parts have several shapes or some are masked."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DomainError(
+            name, f"an array with {np.ma.count_masked(value)} masked entries", "an array without masked entries"
+        )
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise DomainError(name, value, allowed) from error
 
 
 def finite(name: str, value: Any, *, allowed: str = "finite real numbers") -> np.ndarray:
-    """`value` as a float64 array, every entry finite, or `DomainError`."""
+    """`value` as a float64 array, every entry finite, or `DomainError`. Text and complex numbers are no real numbers."""
+    array = shaped(name, value, allowed=allowed)
+    if array.dtype.kind not in "buifO":
+        raise DomainError(name, value, allowed)
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        array = array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DomainError(name, value, allowed) from error
     bad = ~np.isfinite(array)
     if bad.any():
@@ -76,16 +113,24 @@ def nonnegative(name: str, value: Any, *, allowed: str = "finite and >= 0") -> n
     return array
 
 
-def integer(name: str, value: Any, *, minimum: int) -> int:
-    """`value` as a Python int (of any size) that is at least `minimum`, or `DomainError`."""
-    allowed = f"an integer >= {minimum}"
+def integer(name: str, value: Any, *, minimum: int, maximum: int | None = None) -> int:
+    """`value` as a Python int (of any size) from `minimum` to `maximum`, or `DomainError`."""
+    allowed = f"an integer >= {minimum}" + (f" and <= {maximum}" if maximum is not None else "")
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise DomainError(name, value, allowed)
     if not np.isfinite(value) if isinstance(value, (float, np.floating)) else False:
         raise DomainError(name, value, allowed)
-    if int(value) != value or int(value) < minimum:
+    if int(value) != value or int(value) < minimum or (maximum is not None and int(value) > maximum):
         raise DomainError(name, value, allowed)
     return int(value)
+
+
+def choice(name: str, value: Any, options: Iterable[str]) -> str:
+    """`value` where it is one of the words `options`, or `DomainError`."""
+    options = tuple(options)
+    if not (isinstance(value, str) and value in options):
+        raise DomainError(name, value, f"one of {', '.join(options)}")
+    return value
 
 
 def _first(array: np.ndarray, bad: np.ndarray) -> float:

@@ -14,6 +14,7 @@ from theory.models import population_eigenvalues, resampled_spectra
 from validation.audit import NOT_GAUSSIAN, NOT_KNOWN, GaussianReference, TimeRow, audit, measure
 from validation.data import Dataset, split
 from validation.simulation import Estimate, Sampler
+from validation.spectrum import from_data, spectrum
 
 TIMES = (onset_time, collapse_time, condensation_time, generalization_time)
 
@@ -166,6 +167,16 @@ def test_twelve_clusters_are_not_gaussian(P):
     X = rng.standard_normal((12, 20))[rng.integers(0, 12, P)] + 0.2 * rng.standard_normal((P, 20))
     train, held_out = split(X, None, seed=0)
     assert NOT_GAUSSIAN in _verdicts(train, held_out, GaussianReference.of(train, 0))
+
+
+def test_the_gaussian_control_of_spectrum_is_the_population(tmp_path):
+    """iid data, 100 x 200, at t = 2: no direction outweighs the noise. By the sample's own spectrum a fifth of them would."""
+    np.save(tmp_path / "iid.npy", _samples(np.ones(200), 100, 0))
+    subject = from_data(tmp_path / "iid.npy")
+    seen = spectrum(subject, [2.0], probes=2).sel(score="gaussian", place="noisy", t=2.0)
+    assert float(seen["kept"]) == 0
+    assert seen["eigenvalue"].values == pytest.approx(np.full(200, 2 / 3), abs=0.05)
+    assert (subject.variances > 2.0).sum() > 30  # negative control
 
 
 def _row(data, finite, covariance=0.0, degrees=63):

@@ -20,7 +20,7 @@ import mpmath
 import numpy as np
 import sympy as sp
 
-from numerics.domain import DomainError, finite, positive
+from numerics.domain import DomainError, choice, finite, positive
 from numerics.solvers import Solution, Status
 from theory.engine import Engine, engine, needs_dimension
 from theory.models import Field, Mixture, Spectrum
@@ -51,12 +51,12 @@ def load(model: Any, alpha: Any = None, P: Any = None, N: Any = None) -> Any:
     if P is None or N is None:
         raise DomainError("alpha, P, N", (alpha, P, N), "either alpha, or P together with N")
     N = positive("N", N)
-    P = np.asarray(P, dtype=object if isinstance(P, int) else None)
-    if P.dtype == object:  # an int of any size
-        if P.ndim or P.item() < 2:
-            raise DomainError("P", P.tolist(), "numbers >= 2")
-        return math.log(P.item()) / N
-    if (finite("P", P) < 2).any():
+    if isinstance(P, int):  # of any size
+        if P < 2:
+            raise DomainError("P", P, "numbers >= 2")
+        return math.log(P) / N
+    P = finite("P", P, allowed="numbers >= 2")
+    if (P < 2).any():
         raise DomainError("P", float(P[P < 2].flat[0]), "numbers >= 2")
     return np.log(P) / N
 
@@ -321,8 +321,7 @@ def critical_alpha(model: Any, t: Any, N: Any = None, *, kind: str = "collapse",
     >>> round(critical_alpha(LinearManifold(0.5), 1.40961276380), 9)
     0.2
     """
-    if kind not in KINDS:
-        raise DomainError("kind", kind, f"one of {', '.join(KINDS)}")
+    choice("kind", kind, KINDS)
     log_t = finite("t", t) if log else np.log(positive("t", t))
     return deliver_value(engine(model, N).critical_alpha(kind, log_t), "critical alpha")
 

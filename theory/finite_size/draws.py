@@ -75,12 +75,12 @@ def finite_spectrum(model: GaussianModel, N: int | None = None, seed=0) -> Finit
             "use the asymptotic times, theory.finite_size.drift.finite_size_value for their drift with N, and simulation",
         )
     if isinstance(model, Spectrum):
-        if N is not None and integer("N", N, minimum=1) != model.N:
+        if N is not None and integer("N", N, minimum=1, maximum=1 << 53) != model.N:
             raise DomainError("N", N, f"{model.N}, the number of eigenvalues of the Spectrum", "Leave N out")
         return _grouped(model.eigenvalues, model.N)
     if N is None:
         raise DomainError("N", "missing", "an integer >= 1")
-    N = integer("N", N, minimum=1)
+    N = integer("N", N, minimum=1, maximum=1 << 53)
     if isinstance(model, Isotropic):
         return _grouped(np.array([_number("variance", model.variance)]), N, np.array([N]))
     if isinstance(model, Subspaces):
@@ -180,7 +180,7 @@ def draws(model, N, *, seed, samples: int, x=None) -> list[Draw]:
 
     A random spectrum is drawn anew for each sample up to rank 1000, else for at most four groups of samples.
     """
-    samples = integer("samples", samples, minimum=1)
+    samples = integer("samples", samples, minimum=1, maximum=1_000_000)
     rng = np.random.default_rng(integer("seed", seed, minimum=0))
     spectrum = finite_spectrum(model, N, rng)
     out = []

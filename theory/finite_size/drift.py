@@ -17,7 +17,7 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import ndtr
 
-from numerics.domain import DomainError, positive
+from numerics.domain import DomainError, choice, positive
 from theory.basins import basin_radius
 from theory.finite_size.drift_cumulants import Cumulants, cumulants, has_drift
 from theory.times import collapse_time, condensation_time, onset_time
@@ -65,8 +65,7 @@ def finite_size_value(kind: str, model: Any, alpha: float, N: float, *, t: float
     >>> round(finite_size_value("collapse", Isotropic(1.0), 0.2, 64) / collapse_time(Isotropic(1.0), 0.2), 2)
     1.06
     """
-    if kind not in DRIFTS:
-        raise DomainError("kind", kind, f"one of {', '.join(DRIFTS)}")
+    choice("kind", kind, DRIFTS)
     if not has_drift(model):
         raise DomainError("model", model, "one Gaussian model or one hidden manifold", "No drift is derived for others")
     alpha, N = _number("alpha", alpha), _number("N", N)

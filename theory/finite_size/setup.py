@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from numerics.domain import DomainError, finite, integer, positive
+from numerics.domain import DomainError, choice, finite, integer, positive, shaped
 from theory.finite_size.draws import annealed_slack, draws
 from theory.finite_size.law import PartitionLaw
 
@@ -17,12 +17,13 @@ class Setup:
     """Checked arguments, the draws they share, and the averages over them."""
 
     def __init__(self, model, P, N, t, kind, x, seed, samples, log_P):
-        if kind not in ("noisy", "clean"):
-            raise DomainError("kind", kind, '"noisy" or "clean"')
+        choice("kind", kind, ("noisy", "clean"))
         if t is None:
             raise DomainError("t", "missing", "a number > 0 or an array of such")
         self.noisy, self.x_given = kind == "noisy", x is not None
         array = positive("t", t, allowed="finite and > 0 (a variance)")
+        if array.size == 0:
+            raise DomainError("t", t, "a number > 0 or an array of at least one")
         self.shape, self.t = array.shape, array.ravel()
         self.log_P, self.log_rest = log_counts(P, log_P)
         self.draws = draws(model, N, seed=seed, samples=samples, x=x)
@@ -80,7 +81,7 @@ def log_counts(P, log_P) -> tuple[float, float]:
         P = integer("P", P, minimum=2)
         return math.log(P), math.log(P - 1)
     allowed = "a finite number >= log 2"
-    if np.ndim(log_P) != 0:
+    if shaped("log_P", log_P).ndim != 0:
         raise DomainError("log_P", log_P, allowed)
     log_P = float(finite("log_P", log_P, allowed=allowed))
     if log_P < math.log(2) - 1e-12:

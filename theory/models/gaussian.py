@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from numerics.domain import DomainError, finite, integer, nonnegative, positive
+from numerics.domain import DomainError, finite, integer, nonnegative, positive, shaped
 
 __all__ = ["GaussianModel", "Isotropic", "LinearManifold", "Spectrum", "Subspaces"]
 
@@ -36,7 +36,7 @@ def _scalar(name: str, value: Any, *, allowed: str = "a number > 0, or a positiv
 
 
 def _zero_dimensional(name: str, value: Any, allowed: str):
-    if np.ndim(value) != 0:
+    if shaped(name, value, allowed=allowed).ndim != 0:
         raise DomainError(name, value, allowed)
     return value
 
@@ -105,7 +105,7 @@ class LinearManifold(GaussianModel):
     fractions: Any = None
 
     def __post_init__(self):
-        if np.ndim(self.alpha_D) == 0:
+        if shaped("alpha_D", self.alpha_D).ndim == 0:
             object.__setattr__(self, "alpha_D", _scalar("alpha_D", self.alpha_D))
         else:
             alpha_D = np.array(positive("alpha_D", self.alpha_D))
@@ -113,7 +113,8 @@ class LinearManifold(GaussianModel):
             object.__setattr__(self, "alpha_D", alpha_D)
         fractions = self.fractions
         if fractions is None:
-            fractions = np.full(np.size(self.variances), 1.0 / max(np.size(self.variances), 1))
+            number = shaped("variances", self.variances).size
+            fractions = np.full(number, 1.0 / max(number, 1))
         fractions, variances = _mixture(fractions, self.variances, total="one")
         object.__setattr__(self, "fractions", fractions)
         object.__setattr__(self, "variances", variances)
@@ -235,7 +236,7 @@ class Spectrum(GaussianModel):
         DomainError
             If X is not a finite two-dimensional array with P >= 2, or if all its rows are equal.
         """
-        X = X.detach().cpu().numpy() if hasattr(X, "detach") else np.asarray(X)
+        X = X.detach().cpu().numpy() if hasattr(X, "detach") else shaped("X", X)
         if X.ndim != 2 or X.shape[0] < 2 or X.shape[1] < 1:
             raise DomainError("X", X.shape, "an array of shape (P, N) with P >= 2 and N >= 1")
         block = integer("block", block, minimum=1)

@@ -11,7 +11,7 @@ whose other terms the data give. Atoms on a logarithmic grid get the weights tha
 least squares.
 `resampled_spectra` gives the error: the same estimate from Gaussian samples of the spectrum that was found.
 Sources: Silverstein (1995) for the equation, El Karoui (2008) for its inversion; rays, weights and grid are
-[ours: docs/derivations/jacobian.md].
+[ours: docs/derivations/population_spectrum.md].
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numpy as np
 import sympy as sp
 from scipy.optimize import brentq
 
-from numerics.domain import DomainError, finite, integer, positive
+from numerics.domain import DomainError, choice, finite, integer, positive
 from theory.models import GaussianModel, Isotropic, Subspaces
 from theory.notation import N as dimension
 from theory.notation import SpectralAverage, beta, r
@@ -115,11 +115,10 @@ def subspace_collapse_times(
     [0.072382, 0.006514]
     """
     fractions, variances = subspace_blocks(model)
-    if level not in LEVELS:
-        raise DomainError("level", level, f"one of {', '.join(LEVELS)}")
+    choice("level", level, LEVELS)
     if normalised and level != "gaussian-rem":
         raise DomainError("normalised", normalised, f"False at level {level}", "Only gaussian-rem knows of the norm")
-    N, log_P = integer("N", N, minimum=1), _log_count(P)[..., None]
+    N, log_P = integer("N", N, minimum=1, maximum=1 << 53), _log_count(P)[..., None]
     if level == "gaussian-rem":
         squares = N * float(np.dot(fractions, variances**2))
         return _lowered(level, "time", L, s, q, c)(log_P, variances, squares, 0.0 if normalised else 1.0) + 0 * log_P
@@ -144,7 +143,11 @@ def gaussian_rem_participation(model: Any, P: Any, N: int, t: Any, *, normalised
     [[0.5]]
     """
     fractions, variances = subspace_blocks(model)
-    N, log_P, t = integer("N", N, minimum=1), float(_log_count(P)), np.atleast_1d(positive("t", t))[:, None]
+    N, log_P, t = (
+        integer("N", N, minimum=1, maximum=1 << 53),
+        float(_log_count(P)),
+        np.atleast_1d(positive("t", t))[:, None],
+    )
     squares = N * float(np.dot(fractions, variances**2))
     own = _lowered("gaussian-rem", "own_time", time, s, q, c, L)(t, variances, squares, 1.0 - normalised, log_P)
     with np.errstate(divide="ignore"):
@@ -223,7 +226,7 @@ def visible_window(model: GaussianModel, P: Any, N: int, variance: Any = None, *
 
 
 def _condensation(model: GaussianModel, P: Any, N: int) -> np.ndarray:
-    N = integer("N", N, minimum=1)
+    N = integer("N", N, minimum=1, maximum=1 << 53)
     return np.asarray(condensation_time(model, alpha=_log_count(P) / N))
 
 
@@ -248,7 +251,7 @@ def finite_size_beta(model: Any, P: float, N: int) -> float:
     True
     """
     fractions, variances = subspace_blocks(model)
-    N, log_P = integer("N", N, minimum=1), float(_log_count(P))
+    N, log_P = integer("N", N, minimum=1, maximum=1 << 53), float(_log_count(P))
     entropy = _lowered_edge(tuple(fractions), tuple(variances))
     star = 1 / float(_condensation(model, P, N))
     low, value = star, entropy(star, log_P, N)
@@ -311,7 +314,11 @@ def predicted_singular_values(
     [[0.5]]
     """
     fractions, variances = subspace_blocks(model)
-    N, log_P, t = integer("N", N, minimum=1), float(_log_count(P)), np.atleast_1d(positive("t", t))[:, None]
+    N, log_P, t = (
+        integer("N", N, minimum=1, maximum=1 << 53),
+        float(_log_count(P)),
+        np.atleast_1d(positive("t", t))[:, None],
+    )
     if fractions.sum() < 1 - 1e-12:
         variances, fractions = np.append(variances, 0.0), np.append(fractions, 1 - fractions.sum())
     norm = 0.0 if normalised else 1.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numerics.domain import integer, positive
+from numerics.domain import LARGEST_SEED, DomainError, integer, positive
 from theory import Spectrum, collapse_time, critical_dataset_size
 from theory.finite_size import collapse_curve
 from theory.noise import t_to_sigma
@@ -155,7 +155,13 @@ def audit(
         Fewer than 4 rows, sigmas or probes outside their domain.
     """
     if sigmas is not None:
-        sigmas = tuple(map(float, np.atleast_1d(positive("sigmas", sigmas))))
+        sigmas = np.atleast_1d(positive("sigmas", sigmas))
+        if sigmas.ndim != 1 or sigmas.size == 0:
+            raise DomainError("sigmas", f"an array of shape {sigmas.shape}", "at least one number > 0, in a row")
+        sigmas = tuple(map(float, sigmas))
+    if not isinstance(data, Dataset):
+        raise DomainError("data", data, "a Dataset", "validation.data.load makes one of a file or folder")
+    seed = integer("seed", seed, minimum=0, maximum=LARGEST_SEED)
     probes = integer("probes", probes, minimum=2)
     tell = progress or (lambda line: None)
     tell("duplicates and nearest neighbours")

@@ -33,6 +33,9 @@ def main() -> None:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)  # what is still buffered goes nowhere
         sys.exit(2)
+    except MemoryError as error:
+        notes.print(f"error: not enough memory ({error}): take fewer samples (--limit) or points", markup=False)
+        sys.exit(2)
     except (DomainError, NotImplementedError) as error:
         notes.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

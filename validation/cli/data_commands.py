@@ -30,7 +30,7 @@ def audit(
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,
-    probes: Annotated[int, typer.Option(help="Points used as probes.", min=2)] = 256,
+    probes: Annotated[int, typer.Option(help="Points used as probes.", min=2, max=1_000_000)] = 256,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -70,7 +70,7 @@ def audit(
     from validation.data import load, read_labels
     from validation.points import CHEAP, audit_points, cost, points_lines, write_points
 
-    sigmas = numbers_of("--sigma", sigma) if sigma else None
+    sigmas = None if sigma is None else numbers_of("--sigma", sigma)
     folder = folder_of(out) if out else None
     dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
     if labels is not None:
@@ -135,12 +135,14 @@ def _audit_model(
         raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
     folder = folder_of(out) if out else None
     with stages("audit") as tell:
-        tell(f"losses of the networks of {model.name}")
         if pipeline:
             common = {"points": probes, "seed": seed, "device": device, "network": network}
             found = [audit_pipeline(model, data, **common, **options)]
         else:
-            found = list(audit_model(model, points=probes, device=device))
+            found = []
+            for P, losses in audit_model(model, points=probes, device=device):
+                found.append((P, losses))
+                tell(f"losses of the network of {P:,} points")
     files = [save_dataset(losses, folder / f"model-P{P}.csv") for P, losses in found] if folder else []
     for P, losses in found:
         for line in report_lines(P, losses):
@@ -174,8 +176,10 @@ def spectrum(
     sigma: Annotated[
         str | None, typer.Option(help="Range of noise, low,high in data units; default: around collapse.")
     ] = None,
-    points: Annotated[int, typer.Option(help="Noise levels.", min=4)] = 25,
-    probes: Annotated[int, typer.Option(help="Points of each kind at which the score is probed.", min=2)] = 24,
+    points: Annotated[int, typer.Option(help="Noise levels.", min=4, max=10_000)] = 25,
+    probes: Annotated[
+        int, typer.Option(help="Points of each kind at which the score is probed.", min=2, max=1_000_000)
+    ] = 24,
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numerics.domain import DomainError, integer, printable
+from numerics.domain import LARGEST_SEED, DomainError, integer, printable
 from validation.data.cifar import cifar_files, read_cifar
 from validation.data.image_folders import IMAGE_SUFFIXES, is_clutter, is_folder, survey
 from validation.data.images import read_images
@@ -110,8 +110,8 @@ def load(
     """
     limit = None if limit is None else integer("limit", limit, minimum=2)
     image_size = None if image_size is None else integer("image_size", image_size, minimum=1)
-    seed = integer("seed", seed, minimum=0)
-    if scaling not in ("auto", "none", "unit"):
+    seed = integer("seed", seed, minimum=0, maximum=LARGEST_SEED)
+    if not isinstance(scaling, str) or scaling not in ("auto", "none", "unit"):
         raise DomainError("scaling", scaling, "'auto', 'none' or 'unit'")
     if path is not None and not (isinstance(path, (str, os.PathLike)) and os.fspath(path)):
         raise DomainError("path", path, f"None or a path: {SUPPORTED}")

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from numerics.domain import DomainError, finite, integer
+from numerics.domain import DomainError, finite, integer, shaped
 from validation.data.duplicates import find_duplicates, first_equal_row
 from validation.data.neighbours import nearest_neighbours
 
@@ -120,7 +120,7 @@ def data_dimension(
     >>> dict(zip(found.estimator, found.value.round(1).tolist()))
     {'two-nn': 3.0, 'mle': 3.1, 'local-pca': 3.0}
     """
-    X = np.asarray(X)
+    X = shaped("X", X)
     if X.ndim != 2 or min(X.shape) < 2:
         raise DomainError("X", f"an array of shape {X.shape}", "(P >= 2, N >= 2) numbers")
     X = finite("X", X)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from numerics.domain import DomainError
+from numerics.domain import DomainError, shaped
 from validation.data.duplicates import find_duplicates
 from validation.data.neighbours import nearest_neighbours
 
@@ -108,7 +108,7 @@ def memorised_fraction(
 
 
 def _rows(name: str, values: Any, least: int) -> np.ndarray:
-    array = np.asarray(values)
+    array = shaped(name, values)
     if array.ndim != 2 or len(array) < least or array.shape[1] < 1 or array.dtype.kind not in "buif":
         raise DomainError(name, f"an array of shape {array.shape} and dtype {array.dtype}", f"(>= {least}, N) reals")
     return array

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from numerics.domain import DomainError, integer
+from numerics.domain import DomainError, integer, shaped
+from validation.devices import device_of
 
 __all__ = ["Neighbours", "nearest_neighbours"]
 
@@ -80,7 +81,7 @@ def nearest_neighbours(
     available = len(X) - same
     if k > available:
         raise DomainError("k", k, f"an integer <= {available}, the number of other rows")
-    torch_device = _device(device)
+    torch_device = device_of(device)
     tile = integer("tile", tile or (2048 if torch_device.type == "cpu" else 8192), minimum=1)
 
     mean, variance = _moments(X, tile)
@@ -200,21 +201,12 @@ def _exact(X, Y, rows, index, leave_self: bool = False) -> tuple[np.ndarray, np.
 
 
 def _matrix(name: str, X, rows: int = 2) -> np.ndarray:
-    X = X if isinstance(X, np.ndarray) else np.asarray(X)
+    X = shaped(name, X)
     if X.ndim != 2 or X.shape[0] < rows or X.shape[1] < 1 or X.dtype.kind not in "buif":
         raise DomainError(name, f"an array of shape {X.shape} and dtype {X.dtype}", f"(P >= {rows}, N >= 1) reals")
     if X.dtype in (np.float32, np.float64, np.uint8):
         return X
     return X.astype(np.float32 if X.dtype in (np.float16, np.bool_) else np.float64)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise DomainError("device", name, "a device torch can use here", "Try device='cpu'") from error
-    return device
 
 
 def _slices(count: int, step: int, start: int = 0) -> Iterator[slice]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from numerics.domain import DomainError, printable
+from numerics.domain import DomainError, cut, printable
 
 __all__ = ["DataError", "Raw", "reading", "regular", "room"]
 
@@ -33,7 +33,8 @@ class DataError(DomainError):
 
     def __init__(self, source: Any, found: str, expected: str, remedy: str = ""):
         super().__init__(str(source), found, expected, remedy)
-        self.args = (printable(f"{source}: {found}; expected {expected}" + (f". {remedy}" if remedy else "")),)
+        parts = [cut(printable(str(part)), 400) for part in (source, found, expected, remedy)]
+        self.args = ("{}: {}; expected {}".format(*parts) + (f". {parts[3]}" if remedy else ""),)
 
 
 @dataclass(frozen=True, eq=False)

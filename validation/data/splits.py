@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numerics.domain import DomainError
+from numerics.domain import DomainError, shaped
 from validation.data.copies import Copies, find_copies
 
 __all__ = ["Split", "split"]
@@ -36,6 +36,9 @@ def split(X: np.ndarray, held_out: np.ndarray | None, *, seed: int, limit: int =
     >>> len(found.train), len(found.held_out), found.copies.count
     (225, 16, 9)
     """
+    X = shaped("X", X)
+    if X.ndim != 2:
+        raise DomainError("X", f"an array of shape {X.shape}", "samples of shape (P, N)")
     if held_out is not None and len(held_out) >= 2:
         parts, copies, seen = [], [], 0
         while seen < len(held_out) and (missing := limit - sum(map(len, parts))) > 0:

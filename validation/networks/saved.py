@@ -14,6 +14,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from numerics.domain import DomainError
 
 __all__ = [
@@ -95,8 +97,10 @@ def load_pipeline(path: str | os.PathLike, variant: str | None = None) -> tuple[
 
     remarks: list[str] = []
     if is_pipeline(path):
-        with open(Path(path) / _INDEX, encoding="utf-8") as file:
-            parts = {name for name in json.load(file) if not name.startswith("_")}
+        try:
+            parts = {name for name in dict(json.loads((Path(path) / _INDEX).read_bytes())) if not name.startswith("_")}
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise DomainError("path", str(path), f"{_ALLOWED}, whole", f"({_INDEX}: {_brief(error)})") from error
         if parts != {"unet", "scheduler"}:
             raise DomainError("path", str(path), "a pipeline of unet and scheduler", f"(it has {sorted(parts)})")
         variant = _variant(Path(path) / "unet", variant, remarks)
@@ -205,7 +209,7 @@ def _quietly(load: Any, path: str | os.PathLike, variant: str | None) -> Any:
     )  # an averaged network's config has the average's own entries, of which it warns
     try:
         return load(str(path), **({} if variant is None else {"variant": variant}))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
         raise DomainError("path", str(path), f"{_ALLOWED}, whole", f"({_brief(error)})") from error
     finally:
         logging.set_verbosity(level)

@@ -21,6 +21,7 @@ import torch
 
 from numerics.domain import DomainError, integer, positive
 from validation.data import Duplicates, find_duplicates
+from validation.devices import device_of
 from validation.points.competitors import Block, Points, reach
 from validation.points.crossing import fall_through_half
 from validation.points.groups import duplicate_groups, pairs_within
@@ -102,11 +103,7 @@ def point_collapse_times(
         raise DomainError("draws", draws, "an even number", "Draws come in pairs of opposite sign")
     tolerance = float(positive("tolerance", tolerance))
     seed = integer("seed", seed, minimum=0)
-    try:
-        torch_device = torch.device(device)
-        torch.empty(0, device=torch_device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise DomainError("device", device, "a device torch can use here", "Try device='cpu'") from error
+    torch_device = device_of(device)
     duplicates = find_duplicates(X, device=device) if duplicates is None else duplicates
     if len(duplicates.nearest) != len(X):
         raise DomainError("duplicates", f"of {len(duplicates.nearest)} rows", f"those of X, {len(X)} rows")

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 
+from numerics.kernel_cache import njit
 from validation.score.kernels import COMPILED, exp
 
 __all__ = ["NearPairs", "competing_sums", "competing_sums_torch"]

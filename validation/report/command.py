@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -173,6 +173,20 @@ def _summary(audits: Sequence[Audit], results: Sequence[ExperimentResult]) -> li
     return lines
 
 
+def render(sections: Sequence[Section], summary: Sequence[str], told: Iterable[tuple[str, str]]) -> str:
+    """The page as HTML, in which every name and sentence is text."""
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    environment = Environment(loader=PackageLoader("validation", "."), autoescape=select_autoescape())
+    return environment.get_template("report.html").render(
+        title="When does this copy its training set?",
+        lead="geomem: theory of memorisation in generative diffusion, evaluated, simulated and measured in one run.",
+        summary=summary,
+        sections=sections,
+        provenance=told,
+    )
+
+
 def write_report(
     out: Path,
     *,
@@ -195,8 +209,6 @@ def write_report(
     key, limit, image_size : of `validation.data.load`
     progress : called with a line as each stage starts, and within an experiment with its count
     """
-    from jinja2 import Environment, PackageLoader, select_autoescape
-
     tell = progress or (lambda line: None)
     started = time.monotonic()
     folder = out.with_name(out.stem + "-files")
@@ -234,14 +246,7 @@ def write_report(
                 figures.save(item.figure, folder / f"{item.name}.png")
     told = provenance(seed=seed, device=device, data=dataset.source, preset="full" if full else "quick")
     told["seconds"] = f"{time.monotonic() - started:.0f}"
-    environment = Environment(loader=PackageLoader("validation", "."), autoescape=select_autoescape())
-    page = environment.get_template("report.html").render(
-        title="When does this copy its training set?",
-        lead="geomem: theory of memorisation in generative diffusion, evaluated, simulated and measured in one run.",
-        summary=_summary(audits, results),
-        sections=sections,
-        provenance=told.items(),
-    )
+    page = render(sections, _summary(audits, results), told.items())
     with atomic(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return [out, folder]

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from numerics.domain import DomainError
+from validation.devices import device_of
 from validation.score.engine import DTYPES, Clusters, Policy, TrainingSet, choose_policy
 from validation.score.noise_profile import noise_profile
 from validation.score.posterior import Jacobian, PosteriorCovariance
@@ -90,14 +92,10 @@ class EmpiricalScore:
         group: Any = None,
         policy: str | Policy | None = None,
     ):
-        dtype = _name(dtype)
-        if dtype not in DTYPES:
+        dtype = _name(dtype) if isinstance(dtype, (str, type, np.dtype, torch.dtype)) else dtype
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             raise DomainError("dtype", dtype, " or ".join(map(repr, DTYPES)))
-        try:
-            self.device = torch.device(device)
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise DomainError("device", str(device), "a torch device that is present here") from error
+        self.device = device_of(device)
         policy = choose_policy(self.device, policy)
         self._data = TrainingSet(X, device=self.device, dtype=DTYPES[dtype], policy=policy)
         self._clusters = None

@@ -8,7 +8,8 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 
-from numerics.domain import DomainError, finite
+from numerics.domain import DomainError, finite, shaped
+from validation.devices import plain_tensor
 from validation.score.engine import LARGEST
 
 __all__ = ["Queries", "check_levels", "check_queries", "check_rows"]
@@ -49,14 +50,11 @@ def check_queries(x: Any, N: int, device: torch.device, name: str = "x") -> Quer
     allowed = f"real numbers of size at most {LARGEST:g}, of shape (B, {N}) or ({N},), B >= 1"
     like = x if isinstance(x, torch.Tensor) else None
     if like is None:
-        try:
-            x = np.asarray(x)
-            complex_or_text = x.dtype.kind not in "fiub"
-        except ValueError as error:
-            raise DomainError(name, x, allowed) from error
+        x = shaped(name, x, allowed=allowed)
+        complex_or_text = x.dtype.kind not in "fiub"
         dtype = torch.float32 if x.dtype == np.float32 else torch.float64
     else:
-        x, complex_or_text = x.detach(), x.dtype.is_complex
+        x, complex_or_text = plain_tensor(name, x, allowed), x.dtype.is_complex
         dtype = x.dtype if x.dtype.is_floating_point else torch.float64
     if complex_or_text or x.ndim not in (1, 2) or x.shape[-1] != N or x.shape[0] == 0:
         raise DomainError(name, f"an array of shape {tuple(x.shape)} and dtype {x.dtype}", allowed)
@@ -72,7 +70,7 @@ def check_levels(t: Any, device: torch.device, *, count: int | None = None, name
     """Noise variances as float64: `(count,)` from a scalar or (count,), or with `count=None` any (K,), or `DomainError`."""
     shape = "a number or an array of shape (K,)" if count is None else f"a number or an array of shape ({count},)"
     allowed = f"{shape}, each in [{SMALLEST_T:g}, {LARGEST_T:g}]"
-    t = t.detach().cpu().numpy() if isinstance(t, torch.Tensor) else t
+    t = plain_tensor(name, t, allowed).cpu().numpy() if isinstance(t, torch.Tensor) else t
     values = finite(name, t, allowed=allowed)
     if values.ndim > 1 or values.size == 0 or (count is not None and values.size not in (1, count)):
         raise DomainError(name, f"an array of shape {values.shape}", allowed)
@@ -100,7 +98,8 @@ def check_rows(
     allowed = f"an integer or integers of shape ({count},), each in [0, {total - 1}]" + (
         "" if required else ", or None"
     )
-    index = index.detach().cpu().numpy() if isinstance(index, torch.Tensor) else np.asarray(index)
+    tensor = isinstance(index, torch.Tensor)
+    index = plain_tensor(name, index, allowed).cpu().numpy() if tensor else shaped(name, index, allowed=allowed)
     if index.dtype.kind not in "iu" or index.ndim > 1 or index.size not in (1, count):
         raise DomainError(name, f"an array of shape {index.shape} and dtype {index.dtype}", allowed)
     bad = (index < 0) | (index >= total)

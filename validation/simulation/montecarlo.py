@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from numerics.domain import DomainError, finite, integer, nonnegative, positive
+from validation.devices import device_of
 from validation.simulation.log_sum_exp import DTYPES, LogSumExp
 from validation.simulation.replica_store import ReplicaStore
 from validation.simulation.samplers import Sampler, generator
@@ -168,7 +169,7 @@ def simulate(
     workers = integer("workers", workers, minimum=1)
     if dtype not in DTYPES:
         raise DomainError("dtype", dtype, "torch.float64 or torch.float32")
-    device = torch.device(device)
+    device = device_of(device)
     seeds = tuple(seed) if isinstance(seed, Sequence) else (seed,)
     probe = Sampler(model, N, (*seeds, 0), device, activation=activation)
     N = probe.N

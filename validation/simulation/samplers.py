@@ -17,6 +17,7 @@ import torch
 
 from numerics.domain import DomainError, integer
 from theory.models import Isotropic, Spectrum, Subspaces
+from validation.devices import device_of
 
 __all__ = ["ACTIVATIONS", "Sampler", "generator", "torch_activation"]
 
@@ -81,7 +82,7 @@ class Normals:
 
 def generator(width: int, seed: int | Sequence[int], device="cpu", dtype=torch.float64) -> Normals:
     """A seeded stream of rows of `width` independent standard normals; see `Normals`."""
-    return Normals(width, _seed(seed), torch.device(device), dtype)
+    return Normals(width, _seed(seed), device_of(device), dtype)
 
 
 class Sampler:
@@ -131,7 +132,7 @@ class Sampler:
         if N is None and isinstance(model, Spectrum):
             N = model.N
         self.model, self.N, self.seed = model, integer("N", N, minimum=1), _seed(seed)
-        self.device, self.dtype = torch.device(device), dtype
+        self.device, self.dtype = device_of(device), dtype
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise DomainError("dtype", dtype, "a floating-point torch dtype")
         chosen = activation if activation is not None else getattr(model, "activation", None)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import xarray as xr
 
 from numerics.domain import DomainError, integer
 from numerics.grids import Rows
 from numerics.store import save_dataset, writable
 from validation.data import as_columns, available, data_dimension, dimension_variables
+from validation.devices import device_of
 from validation.networks import is_diffusers
 from validation.spectrum.measurement import identity, spectrum
 from validation.spectrum.subjects import (
@@ -92,10 +92,7 @@ def run(
         raise DomainError("--sigma", str(sigmas), "two numbers low,high with 0 < low < high")
     probes = integer("--probes", probes, minimum=2)
     writable(out, argument="--out")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DomainError("--device", device, "a torch device that is present here") from error
+    device_of(device, "--device")
     if pipeline is not None:
         subjects = [from_pipeline(pipeline, data, device=device, seed=seed, **(network or {}), **options)]
     elif model is not None:

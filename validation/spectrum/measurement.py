@@ -87,7 +87,7 @@ def spectrum(
     noise = torch.from_numpy(rng.standard_normal(tuple(own.shape))).to(device)
     fresh = subject.fresh[:probes].to(device)
     centre = torch.zeros(1, subject.N, dtype=torch.float64, device=device)
-    diagonal = {"gaussian": subject.variances} | ({} if subject.exact is None else {"exact": subject.exact})
+    diagonal = {"gaussian": subject.gaussian} | ({} if subject.exact is None else {"exact": subject.exact})
     scores, rows = [*measured, *diagonal], Rows(None, {}) if rows is None else rows
     jobs = [(float(level), place) for level in t for place in PLACES]
     waiting = [i for i in range(len(jobs)) if not rows.has(i)]
@@ -124,6 +124,7 @@ def identity(subject: Subject, t: np.ndarray, *, probes: int, seed: int, device:
         "device": device,
         "threads": str(torch.get_num_threads()),
         "data": subject.name,
+        "gaussian": mark(subject.gaussian),
         "training points": mark(subject.X.numpy()),
         "fresh points": mark(subject.fresh.numpy()),
         "t": mark(t),
@@ -209,9 +210,9 @@ def _labelled(subject, t, scores, found, probes, seed) -> xr.Dataset:
         data.attrs["held_out_copies"] = subject.copies.report("points kept back")
     alpha = math.log(subject.P) / subject.N
     for name, time in (("collapse", collapse_time), ("condensation", condensation_time)):
-        data.attrs[f"log_t_{name}"] = float(time(Spectrum(subject.variances), alpha, log=True))
+        data.attrs[f"log_t_{name}"] = float(time(Spectrum(subject.gaussian), alpha, log=True))
     fewer = math.log(max(2, subject.P // 2)) / subject.N
-    data.attrs["log_t_collapse_half"] = float(collapse_time(Spectrum(subject.variances), fewer, log=True))
+    data.attrs["log_t_collapse_half"] = float(collapse_time(Spectrum(subject.gaussian), fewer, log=True))
     for place in ("noisy", "fresh"):
         single = np.array([level["variance"] for level in found[("empirical", place)]])
         data[f"single_variance_{place}"] = (("t", f"probe_{place}", "group"), single)

@@ -16,6 +16,7 @@ import torch
 
 from numerics.domain import DomainError, integer, positive
 from theory import Spectrum, condensation_time, onset_time
+from theory.models import population_eigenvalues
 from validation.data import Copies, Split, load, split
 from validation.spectra import BlockData, Derivative, ScoreFunction
 from validation.training import members
@@ -23,6 +24,7 @@ from validation.training import members
 __all__ = ["Subject", "from_data", "from_model", "from_pipeline", "from_subspaces", "noise_levels"]
 
 _FRESH = 1000  # points kept back, at most
+_LARGEST = 10**9  # numbers drawn in all
 _INSIDE = 1e-6  # of log t: so far within what a network knows
 
 
@@ -32,6 +34,8 @@ class Subject:
 
     X : (P, N) training points, fresh : (Q, N) points kept back, both float64
     variances : (N,) of the training points along the axes, decreasing for data
+    population : (N,) eigenvalues of the population's covariance as far as P points know them, where the axes are those of the
+        training points, whose own eigenvalues are spread by the sampling
     exact : (N,) the population's variances where they are known
     groups : name -> directions that are reported together
     networks : name -> score in these axes; origin : what tells the file they come from, as it is now, from any other
@@ -45,11 +49,17 @@ class Subject:
     variances: np.ndarray
     groups: Mapping[str, slice]
     exact: np.ndarray | None = None
+    population: np.ndarray | None = None
     networks: Mapping[str, ScoreFunction] = field(default_factory=dict)
     origin: str = ""
     t_range: tuple[float, float] = (0.0, math.inf)
     remarks: tuple[str, ...] = ()
     copies: Copies | None = None
+
+    @property
+    def gaussian(self) -> np.ndarray:
+        """(N,) variances of the Gaussian control: what the score would be with endlessly many Gaussian points."""
+        return self.variances if self.population is None else self.population
 
     @property
     def P(self) -> int:
@@ -105,10 +115,8 @@ def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
     ------
     DomainError : text that is not such a list, dimensions below 1, negative variances, no variance above 0, P below 4
     """
-    P, allowed = (
-        integer("-P", P, minimum=4),
-        "dimension:variance pairs separated by commas, as in 5:1.0,5:0.09,20:0.0001",
-    )
+    P = integer("-P", P, minimum=4, maximum=_LARGEST)
+    allowed = "dimension:variance pairs separated by commas, as in 5:1.0,5:0.09,20:0.0001"
     try:
         pairs = [(float(d), float(s)) for d, s in (part.split(":") for part in text.split(","))]
     except ValueError as error:
@@ -117,8 +125,10 @@ def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
         raise DomainError("--subspaces", text, f"{allowed}; dimensions >= 1, variances >= 0, one of them > 0")
     pairs.sort(key=lambda pair: -pair[1])
     data = BlockData(tuple(int(d) for d, _ in pairs), tuple(s for _, s in pairs))
-    if data.N < 2:
-        raise DomainError("--subspaces", text, "at least two dimensions in all")
+    if not 2 <= data.N <= _LARGEST // P:
+        raise DomainError(
+            "--subspaces", text, f"at least 2 dimensions in all, and at most {_LARGEST:g} numbers in {P:g} rows"
+        )
     X, fresh = data.sample(P, (seed, 0)), data.sample(min(_FRESH, P), (seed, 1))
     names = [
         f"d = {block.stop - block.start}, variance {s:g}" for block, (_, s) in zip(data.blocks, pairs, strict=True)
@@ -200,7 +210,8 @@ def _principal(
     values[values < 1e-12 * values[0]] = 0.0
     networks = {} if network is None else {"network": _Turned(network, mean.to(device), axes.to(device))}
     groups = _octaves(int((values > 0).sum()))
-    return Subject(name, X @ axes, (fresh - mean) @ axes, values, groups, networks=networks)
+    population = population_eigenvalues(values, len(X))
+    return Subject(name, X @ axes, (fresh - mean) @ axes, values, groups, networks=networks, population=population)
 
 
 def _octaves(count: int) -> dict[str, slice]:
@@ -226,7 +237,7 @@ def noise_levels(subject: Subject, points: int, sigmas: Sequence[float] | None =
             )
             raise DomainError("--sigma", f"{low:g},{high:g}", known)
         return np.geomspace(low**2, high**2, points)
-    model, top = Spectrum(subject.variances), float(subject.variances.max())
+    model, top = Spectrum(subject.gaussian), float(subject.gaussian.max())
     alpha = math.log(subject.P) / subject.N
     low = max(float(condensation_time(model, alpha, log=True)) - math.log(100), math.log(1e-9 * top))
     high = max(float(onset_time(model, alpha, log=True)), math.log(top)) + math.log(4)

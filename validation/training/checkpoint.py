@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,13 @@ def write(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], record: 
         _KEY: json.dumps({"format": _FORMAT, **record}, sort_keys=True)
     }  # one key: safetensors shuffles several
     with atomic(path) as temporary:
-        save_file(plain, temporary, metadata=metadata)
+        try:
+            save_file(plain, temporary, metadata=metadata)
+        except SafetensorError as error:  # a full disk among others: again an error of the system, as `atomic` knows it
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     return path
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from numerics.domain import DomainError, integer
+from numerics.store import writable
 from validation.training.configuration import TrainingConfig
 from validation.training.source import split
 from validation.training.trainer import Trainer
@@ -42,6 +43,7 @@ def train(
     """
     if not str(out).endswith(".safetensors"):
         raise DomainError("--out", str(out), "a file name that ends in .safetensors")
+    writable(out, argument="--out")
     given = [name for name in ("key", "limit", "image_size") if source.get(name) is not None]
     if source["data"] == "linear" and given:
         option = "--" + given[0].replace("_", "-")

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from numerics.domain import DomainError, integer
 from numerics.store import versions
+from validation.devices import device_of
 from validation.networks import Denoiser, Scale, build
 from validation.training import checkpoint as files
 from validation.training.batches import Batch, Batches
@@ -85,7 +86,7 @@ class Trainer:
         note: Mapping[str, Any] | None = None,
     ):
         self.config = TrainingConfig() if config is None else config
-        self.device = torch.device(device)
+        self.device = device_of(device)
         sets = [data] if isinstance(data, torch.Tensor) else [torch.as_tensor(X) for X in data]
         scales = [Scale.of(X) for X in sets]
         self.data = [X.to(self.device, self.config.dtype) for X in sets]

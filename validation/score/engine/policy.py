@@ -62,10 +62,12 @@ class Policy:
     reduced_parts : candidates for their number, as shares of N: powers of two, since a product's time is linear in it
     reduced_rows : patterns from which that is tried (below, the fixed cost of a pilot shows)
     reduced_work : queries x patterns x N from which it is tried, for the same reason
-    reduced_cost : time of reading one product over that of one multiplication of it; settled_cost : of settling one pair,
-        in multiplications of a product a coordinate (measured at N = 64 and 784, one thread)
-    reduced_worth : a screen is tried when its estimated cost is below this share of the two bare products
-    reduced_sigmas : how far above its mean the distance to a query's own pattern is expected at most
+    reduced_read : time of reading one product, in multiplications of a product
+    settled_cost, settled_fixed : of settling a pair, a coordinate and once (the three measured at N = 64 and 784, one thread)
+    reduced_worth : such a screen is tried when its estimated time is below this share of the two bare products
+    reduced_share : and leaves less than this share of the pairs (a list of four times as many is given up)
+    reduced_sigmas : how far from its mean the place of a query's own pattern is expected at most, to choose from; rows that
+        miss are screened again, which adds about reduced_again of the two bare products where it is 2 (one row in 40)
     bfloat16_rows : patterns from which a bfloat16 copy is worth its memory
     share, few : candidates a query, over P and never less, that are settled before the next method is cheaper
     known_share : the same where the largest weight is known beforehand, so that none is listed in vain
@@ -96,10 +98,13 @@ class Policy:
     reduced_parts: tuple[int, ...] = (32, 16, 8, 4, 2)
     reduced_rows: int = 4096
     reduced_work: int = 1 << 26
-    reduced_cost: float = 12.0
-    settled_cost: float = 30.0
-    reduced_worth: float = 0.8
-    reduced_sigmas: float = 4.0
+    reduced_read: float = 12.0
+    settled_cost: float = 40.0
+    settled_fixed: float = 1e4
+    reduced_worth: float = 1.1
+    reduced_share: float = 0.01
+    reduced_sigmas: tuple[float, ...] = (4.0, 2.0)
+    reduced_again: float = 0.1
     bfloat16_rows: int = 4096
     share: float = 4e-3
     few: int = 64
@@ -139,7 +144,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         policy.name: policy
         for policy in (
-            Policy("bfloat16", compiled=True, bfloat16=True),
+            Policy("bfloat16", compiled=True, bfloat16=True, reduced_worth=0.35),  # what a bfloat16 screen takes
             Policy("float32", compiled=True, bfloat16=False),
             Policy("plain", compiled=False, bfloat16=False, numpy_float64=False, reduced=False),
         )

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from numerics.domain import DomainError
+from numerics.domain import DomainError, shaped
+from validation.devices import plain_tensor
 from validation.score.engine.double_double import half_squared_distance
 from validation.score.engine.policy import Policy, choose_policy
 from validation.score.engine.workers import in_threads, thread_count
@@ -235,13 +236,10 @@ def check_matrix(name: str, X: Any) -> np.ndarray | torch.Tensor:
     """A (P, N) real array, P >= 1 and N >= 1, numpy or torch, unchanged, or `DomainError`; entries are not read."""
     allowed = "a real array of shape (P, N) with P >= 1 and N >= 1"
     if isinstance(X, torch.Tensor):
-        X = X.detach()
+        X = plain_tensor(name, X, allowed)
         real = not X.dtype.is_complex
     else:
-        try:
-            X = X if isinstance(X, np.ndarray) else np.asarray(X)
-        except ValueError as error:
-            raise DomainError(name, X, allowed) from error
+        X = shaped(name, X, allowed=allowed)
         real = X.dtype.kind in "fiub"
     if X.ndim != 2 or 0 in X.shape or not real:
         raise DomainError(name, f"an array of shape {tuple(X.shape)} and dtype {X.dtype}", allowed)

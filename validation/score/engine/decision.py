@@ -53,9 +53,9 @@ def decide(block: Block, cut: float, clusters: Clusters | None = None) -> Part:
         part = _by_clusters(block, cut, clusters)
         if part is not None:
             return part
-    coordinates = coordinates_to_screen(block, cut)
-    if coordinates is not None:
-        part = _by_reduced_screen(block, cut, coordinates)
+    chosen = coordinates_to_screen(block, cut)
+    if chosen is not None:
+        part = _by_reduced_screen(block, cut, *chosen)
         if part is not None:
             return part
     wide = torch.full_like(block.t, math.inf)
@@ -83,60 +83,73 @@ def _by_clusters(block: Block, cut: float, clusters: Clusters) -> Part | None:
     return part
 
 
-def coordinates_to_screen(block: Block, cut: float) -> int | None:
-    """Pilot: in how many principal coordinates a float32 screen is cheapest (N: all, as they are), None where none pays.
+def coordinates_to_screen(block: Block, cut: float) -> tuple[int, float] | None:
+    """Pilot: in how many principal coordinates a float32 screen is cheapest (N: all, as they are), and with how
+    many standard deviations of room for the nearest pattern; None where none pays.
 
     Times are in multiplications of a product a pair: those of the screen, its reading, and what is left to settle.
     """
     data, policy = block.data, block.policy
     work = len(block.x) * data.P * data.N
-    if not policy.reduced or data.streamed or policy.reduced_rows > data.P or work < policy.reduced_work:
+    wanted = policy.reduced and data.device.type == "cpu" and not data.streamed
+    if not wanted or policy.reduced_rows > data.P or work < policy.reduced_work:
         return None
-    reduced, best, least = data.derived(Reduced), None, policy.reduced_worth * 2 * data.N
-    some = slice(0, None, -(-len(block.x) // policy.pilot_rows))
-    energy = (_expected_energy(block) + cut * block.t)[some]
-    for m in [data.N, *reversed(reduced.sizes())]:
-        share = float(reduced.shares(block.centred[some], energy, m).mean())
-        cost = m + policy.reduced_cost + policy.settled_cost * share * data.N
-        if share > policy.share:  # in fewer coordinates it only grows
-            break
-        if cost < least:
-            best, least = m, cost
+    # a float64 multiplication takes as long as two in float32
+    bare = 2 * data.N * (2 if data.dtype == torch.float64 else 1)
+    reduced, best, least = data.derived(Reduced), None, policy.reduced_worth * bare
+    some = torch.arange(0, len(block.x), -(-len(block.x) // policy.pilot_rows), device=block.x.device)
+    pilot = block.part(some)
+    for sigmas in policy.reduced_sigmas:
+        energy = reduced.expected_energy(pilot, sigmas) + cut * pilot.t
+        again = policy.reduced_again * bare if sigmas < max(policy.reduced_sigmas) else 0.0
+        for m in [data.N, *reduced.sizes()]:
+            unavoidable = m + policy.reduced_read + again
+            if m < data.N and unavoidable >= least:
+                break
+            share = float(reduced.shares(pilot.centred, energy, m).mean())
+            if m == data.N and share > policy.reduced_share:  # in fewer coordinates it only grows
+                break
+            cost = unavoidable + share * (policy.settled_cost * data.N + policy.settled_fixed)
+            if share <= policy.reduced_share and cost < least:
+                best, least = (m, sigmas), cost
     return best
 
 
-def _expected_energy(block: Block) -> torch.Tensor:
-    """(B,) what |x - xi|^2/2 hardly passes for the pattern that a query is a noised copy of: t/2 chi^2 with N degrees."""
-    half = block.data.N / 2
-    return block.t * (half + block.policy.reduced_sigmas * math.sqrt(half))
-
-
-def _by_reduced_screen(block: Block, cut: float, m: int) -> Part | None:
+def _by_reduced_screen(block: Block, cut: float, m: int, sigmas: float) -> Part | None:
     """Pairs whose bound in m coordinates allows a weight; a row whose nearest pattern is further than expected again."""
-    data, reach = block.data, _expected_energy(block) + cut * block.t
-    found = _bounded(block, reach, m)
+    data = block.data
+    reach = data.derived(Reduced).expected_energy(block, sigmas) + cut * block.t
+    found = _bounded(block, reach, m, cut)
     if found.candidates is None:
         return None
     row, position = found.candidates
+    energy, _ = data.pairs(block.x, row, position)
     nearest, _ = data.pairs(block.x, torch.arange(len(block.x), device=row.device), found.place)
+    nearest = nearest.scatter_reduce(0, row, energy, "amin")
     again = torch.nonzero(nearest + cut * block.t > reach).view(-1)
     if len(again):
-        second = _bounded(block.part(again), (nearest + cut * block.t)[again], m)
+        second = _bounded(block.part(again), (nearest + cut * block.t)[again], m, cut)
         if second.candidates is None:
             return None
+        others, places = again[second.candidates[0]], second.candidates[1]
         keep = ~torch.isin(row, again)
-        row = torch.cat([row[keep], again[second.candidates[0]]])
-        position = torch.cat([position[keep], second.candidates[1]])
-    return _settled(block, (row, position), cut, f"{m}-coordinate screen")
+        row, position = torch.cat([row[keep], others]), torch.cat([position[keep], places])
+        energy = torch.cat([energy[keep], data.pairs(block.x, others, places)[0]])
+    return _settled(block, (row, position), cut, f"{m}-coordinate screen", energy)
 
 
-def _bounded(block: Block, energy: torch.Tensor, m: int) -> Screened:
-    """All pairs whose |x - xi|^2/2 may reach down to `energy` (B,), by a float32 product of m coordinates."""
+def _bounded(block: Block, energy: torch.Tensor, m: int, cut: float) -> Screened:
+    """All pairs that may weigh and whose |x - xi|^2/2 may reach down to `energy` (B,), by a float32 product of m coordinates."""
     data = block.data
     full = m == data.N
     factors = full_factors(block, torch.float32) if full else data.derived(Reduced).factors(block, m)
-    limit = block.norm.square() / 2 - energy - block.error(torch.float32, m if full else m + 1)
-    return screen(block, factors, block.policy.most(data.P), limit=limit)
+    error = block.error(torch.float32, m if full else m + 1)
+    limit = block.norm.square() / 2 - energy - error
+    window = (
+        cut * block.t + 2 * error if full else None
+    )  # products of all coordinates also bound the row's best from below
+    most = max(block.policy.few, 4 * block.policy.reduced_share * data.P)
+    return screen(block, factors, most, window, limit)
 
 
 def _by_screen(block: Block, cut: float, dtype: torch.dtype, window: torch.Tensor) -> Part | None:
@@ -184,9 +197,9 @@ def _by_bfloat16_screen(block: Block, cut: float, window: torch.Tensor) -> tuple
     return None, floor
 
 
-def _settled(block: Block, candidates: Candidates, cut: float, method: str) -> Part:
-    """All the weight from float64 differences."""
-    one = settle(block, candidates, cut)
+def _settled(block: Block, candidates: Candidates, cut: float, method: str, energy: torch.Tensor | None = None) -> Part:
+    """All the weight from float64 differences, whose energies may be known already."""
+    one = settle(block, candidates, cut, energy)
     return Part(
         one.energy, one.low, one.S, one.Q, one.D, one.pairs, one.ranked, block.origin, method, len(candidates[0])
     )

@@ -62,10 +62,12 @@ class Policy:
     reduced_parts : candidates for their number, as shares of N: powers of two, since a product's time is linear in it
     reduced_rows : patterns from which that is tried (below, the fixed cost of a pilot shows)
     reduced_work : queries x patterns x N from which it is tried, for the same reason
-    reduced_cost : time of reading one product over that of one multiplication of it; settled_cost : of settling one pair,
-        in multiplications of a product a coordinate (measured at N = 64 and 784, one thread)
-    reduced_worth : a screen is tried when its estimated cost is below this share of the two bare products
-    reduced_sigmas : how far above its mean the distance to a query's own pattern is expected at most
+    reduced_read : time of reading one product, in multiplications of a product
+    settled_cost, settled_fixed : of settling a pair, a coordinate and once (the three measured at N = 64 and 784, one thread)
+    reduced_worth : such a screen is tried when its estimated time is below this share of the two bare products
+    reduced_share : and leaves less than this share of the pairs (a list of four times as many is given up)
+    reduced_sigmas : how far from its mean the place of a query's own pattern is expected at most, to choose from; rows that
+        miss are screened again, which adds about reduced_again of the two bare products where it is 2 (one row in 40)
     bfloat16_rows : patterns from which a bfloat16 copy is worth its memory
     share, few : candidates a query, over P and never less, that are settled before the next method is cheaper
     known_share : the same where the largest weight is known beforehand, so that none is listed in vain
@@ -85,6 +87,11 @@ class Policy:
     queries : queries of a block: enough for the products' full speed
     parallel : pairs from which they are shared between threads
     gathered : entries gathered at once for exact differences (32 MB in float64)
+    lower_columns : columns of a covariance of which only the lower half is formed; support_rows : rows of a support at once
+    exponents : queries times patterns whose exponents are held at once (64 MB); covariance_entries : entries of the
+        covariances held at once (0.5 GB)
+    lloyd_steps, cluster_sample : steps that fit the centres of clusters, and rows a cluster that these see
+    rivals : nearest centres whose slabs are tried
     cluster_share : share of the patterns a query may look at in clusters: above, the products of all are cheaper
     """
 
@@ -96,10 +103,13 @@ class Policy:
     reduced_parts: tuple[int, ...] = (32, 16, 8, 4, 2)
     reduced_rows: int = 4096
     reduced_work: int = 1 << 26
-    reduced_cost: float = 12.0
-    settled_cost: float = 30.0
-    reduced_worth: float = 0.8
-    reduced_sigmas: float = 4.0
+    reduced_read: float = 12.0
+    settled_cost: float = 40.0
+    settled_fixed: float = 1e4
+    reduced_worth: float = 1.1
+    reduced_share: float = 0.01
+    reduced_sigmas: tuple[float, ...] = (4.0, 2.0)
+    reduced_again: float = 0.1
     bfloat16_rows: int = 4096
     share: float = 4e-3
     few: int = 64
@@ -123,6 +133,13 @@ class Policy:
     queries: int = 256
     parallel: int = 1 << 13
     gathered: int = 1 << 22
+    lower_columns: int = 256
+    support_rows: int = 4096
+    exponents: int = 1 << 23
+    covariance_entries: int = 1 << 26
+    lloyd_steps: int = 8
+    cluster_sample: int = 64
+    rivals: int = 3
     cluster_share: float = 0.04
 
     @staticmethod
@@ -139,7 +156,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         policy.name: policy
         for policy in (
-            Policy("bfloat16", compiled=True, bfloat16=True),
+            Policy("bfloat16", compiled=True, bfloat16=True, reduced_worth=0.35),  # what a bfloat16 screen takes
             Policy("float32", compiled=True, bfloat16=False),
             Policy("plain", compiled=False, bfloat16=False, numpy_float64=False, reduced=False),
         )

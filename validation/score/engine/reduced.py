@@ -10,6 +10,7 @@ nothing. Small noise leaves few others, in any basis; the principal axes of the 
 
 from __future__ import annotations
 
+import math
 import threading
 
 import torch
@@ -23,6 +24,7 @@ __all__ = ["Reduced"]
 SAMPLE = 1024  # rows that fix the axes, at least; 2 N of them while the covariance is formed
 LARGEST_COVARIANCE = 1024  # dimensions up to which it is; above, axes come from products of the sample's rows
 LEAST = 8  # coordinates worth a product
+QUANTILES = 9
 
 
 class Reduced:
@@ -34,6 +36,7 @@ class Reduced:
         self._axes: torch.Tensor | None = None
         self._tiles: dict[int, torch.Tensor] = {}
         self._samples: dict[int, torch.Tensor] = {}
+        self._quantiles: torch.Tensor | None = None
 
     def sizes(self) -> list[int]:
         """Numbers of coordinates to choose from, ascending."""
@@ -83,6 +86,26 @@ class Reduced:
                 rows = data.rows(torch.arange(count, device=data.device) * data.P // count) - data.centre
                 self._samples[m] = rows if m == data.N else self.coordinates(rows, m)
             return self._samples[m]
+
+    def expected_energy(self, block: Block, sigmas: float) -> torch.Tensor:
+        r"""(B,) what |x - xi|^2/2 hardly passes for the pattern xi that a query x = xi + sqrt(t) z is a noised copy of.
+
+            |x - xi|^2/2 = t |z|^2/2   and   |x|^2/2 - v,   v = x.xi - |xi|^2/2 = |xi|^2/2 + sqrt(t) z.xi,
+
+        whichever is known better: the first has a standard deviation of t sqrt(N/2), the second of sqrt(t) |xi|.
+        """
+        t, N, half = block.t, self.data.N, self._half_norms()
+        from_noise = t * (N / 2 + sigmas * math.sqrt(N / 2))
+        least = (half - sigmas * (2 * half * t[:, None]).sqrt()).amin(1)
+        return torch.minimum(from_noise, block.norm.square() / 2 - least)
+
+    def _half_norms(self) -> torch.Tensor:
+        """(QUANTILES,) of |xi|^2/2 over the sample."""
+        if self._quantiles is None:
+            half = self.sample(self.data.N).square().sum(1) / 2
+            at = torch.linspace(0, 1, QUANTILES, dtype=half.dtype, device=half.device)
+            self._quantiles = torch.quantile(half, at)
+        return self._quantiles
 
     def shares(self, centred: torch.Tensor, energy: torch.Tensor, m: int) -> torch.Tensor:
         """Share of the sample, a query, whose bound on |x - xi|^2/2 does not pass `energy` (b,); centred (b, N)."""

@@ -51,18 +51,24 @@ def is_hard(data: TrainingSet, energy: torch.Tensor, t: torch.Tensor) -> torch.T
     return relative * energy > ACCURACY[data.dtype].resolved * t
 
 
-def settle(block: Block, candidates: Candidates, cut: float) -> Settled:
-    """All weight of the candidates (row, position) of a block, down to exp(-cut) of the largest."""
+def settle(block: Block, candidates: Candidates, cut: float, energy: torch.Tensor | None = None) -> Settled:
+    """All weight of the candidates (row, position) of a block, down to exp(-cut) of the largest.
+
+    energy : (n,) |x - xi|^2/2 of the candidates in float64, where it is known already
+    """
     data, x, t = block.data, block.x, block.t
     row, position = candidates
-    row, by_row = torch.sort(row, stable=True)
-    position = position[by_row]
-    energy, _ = data.pairs(x, row, position)
+    if energy is None:
+        energy, _ = data.pairs(x, row, position)
     least = torch.full_like(t, math.inf).scatter_reduce(0, row, energy, "amin")
+    # what cannot weigh, whatever the rounding of energies, goes before anything is sorted
+    error = 2 * rounding(torch.float64, data.N)[1] * torch.where(least < math.inf, least, 0.0)
+    near = energy <= (least + cut * t + error)[row]
+    row, by_row = torch.sort(row[near], stable=True)
+    position, energy = position[near][by_row], energy[near][by_row]
     low, above, ranked = torch.zeros_like(t), energy - least[row], torch.ones_like(t, dtype=torch.bool)
     hard = is_hard(data, least, t) & (least < math.inf)
     if bool(hard.any()):
-        error = 2 * rounding(torch.float64, data.N)[1] * torch.where(hard, least, 0.0)
         chosen = torch.nonzero(hard[row] & (above <= (cut * t + error)[row])).view(-1)
         some = row[chosen]
         fine = data.precise(x, some, position[chosen])

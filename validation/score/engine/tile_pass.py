@@ -64,11 +64,13 @@ class TilePass:
         best = torch.full((B,), -math.inf, dtype=torch.float64, device=device)
         place = torch.zeros(B, dtype=torch.int64, device=device)
         step = self._screen_compiled if self.block.compiled else self._screen_generic
+        state = best, place, window, limit
+        state = tuple(part.numpy() for part in state) if self.block.compiled else state  # of the same memory
         found: Entries | None = []
         listed = 0
         for start, stop in self.plan:
             products, h, _ = self._products(start, stop)
-            row, column, value = step(products, h, start, best, place, window, limit)
+            row, column, value = step(products, h, start, *state)
             if found is not None and row.shape[0]:
                 found.append((row, column + start, value))
                 listed += row.shape[0]
@@ -76,7 +78,11 @@ class TilePass:
                     found = [within(found, best, window)]
                     listed = found[0][0].shape[0]
                     if listed > 2 * most + slack / 2:
-                        found, limit = None, torch.full_like(limit, math.inf)
+                        found = None
+                        state = (
+                            *state[:3],
+                            np.full(B, np.inf) if self.block.compiled else torch.full_like(limit, math.inf),
+                        )
         return Found(best, place, found)
 
     def weigh(
@@ -119,8 +125,7 @@ class TilePass:
         return products, h, tile
 
     def _screen_compiled(self, products, h, start, best, place, window, limit):
-        arrays = _stored(products), h.numpy(), start, best.numpy(), place.numpy(), window.numpy(), limit.numpy()
-        return self._collect(screen_rows, arrays, ())
+        return self._collect(screen_rows, (_stored(products), h.numpy(), start, best, place, window, limit), ())
 
     def _screen_generic(self, products, h, start, best, place, window, limit):
         v = products.to(h.dtype) - h

@@ -46,17 +46,17 @@ def _load_row(products, h, row, lane):
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=SUMS)
 def _top_of_row(products, h, lane):
-    """The maximum of products - h, in lanes as in `_load_row`."""
+    """The maximum of products - h; lane k is left with that of the columns k, k + LANES, k + 2 LANES, ..."""
     whole = products.shape[0] // LANES * LANES
     lane[:] = -np.inf
     for start in range(0, whole, LANES):
         for k in range(LANES):
             lane[k] = max(lane[k], widen(products[start + k]) - h[start + k])
+    for j in range(whole, products.shape[0]):
+        lane[j - whole] = max(lane[j - whole], widen(products[j]) - h[j])
     top = lane[0]
     for k in range(1, LANES):
         top = max(top, lane[k])
-    for j in range(whole, products.shape[0]):
-        top = max(top, widen(products[j]) - h[j])
     return top
 
 
@@ -66,8 +66,9 @@ def screen_rows(products, h, start, best, place, window, limit, first, columns, 
     the best so far.
 
     products : (B, T), float32, float64, or bfloat16 bits as uint16; best, place, window, limit : (B,)
-    columns, values : (capacity,) written from 0 on; counts : (B,) how many in each row. `best` is raised as rows are read, and
-    `place` is its column, counted from `start` at the tile's first.
+    columns, values : (capacity,) written from 0 on, in no order within a row; counts : (B,) how many in each row. `best` is
+    raised as rows are read, and `place` is its column, counted from `start` at the tile's first.
+    Only lanes whose maximum counts are read a second time.
     Begins at row `first`; returns (entries, row) with row == B when done, else where to resume with empty lists.
     """
     T, n = products.shape[1], 0
@@ -79,20 +80,23 @@ def screen_rows(products, h, start, best, place, window, limit, first, columns, 
         listed = float(top) >= least and top > -np.inf
         if listed and n + T > columns.shape[0]:
             return n, i
-        if float(top) > best[i]:
-            best[i] = top
-            for j in range(T):
-                if widen(products[i, j]) - h[j] == top:
-                    place[i] = start + j
-                    break
-        if listed:
-            bound, before = h.dtype.type(least), n
-            for j in range(T):
-                value = widen(products[i, j]) - h[j]
-                if value >= bound:
-                    columns[n], values[n] = j, value
-                    n += 1
-            counts[i] = n - before
+        higher = float(top) > best[i]
+        if not listed and not higher:
+            continue
+        bound, before = h.dtype.type(least), n
+        for k in range(LANES):
+            if higher and lane[k] == top:
+                for j in range(k, T, LANES):
+                    if widen(products[i, j]) - h[j] == top:
+                        best[i], place[i], higher = top, start + j, False
+                        break
+            if listed and lane[k] >= bound:
+                for j in range(k, T, LANES):
+                    value = widen(products[i, j]) - h[j]
+                    if value >= bound:
+                        columns[n], values[n] = j, value
+                        n += 1
+        counts[i] = n - before
     return n, counts.shape[0]
 
 

@@ -71,13 +71,14 @@ def cut(text: str, length: int) -> str:
 
 
 def shaped(name: str, value: Any, *, allowed: str = "numbers, or an array of one shape") -> np.ndarray:
-    """`value` as an array of whatever type, or `DomainError` where its parts have several shapes or some are masked."""
+    """`value` as an array of whatever type (a memory-mapped one stays that), or `DomainError` where its parts have several
+    shapes or some are masked."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DomainError(
             name, f"an array with {np.ma.count_masked(value)} masked entries", "an array without masked entries"
         )
     try:
-        return np.asarray(value)
+        return value if isinstance(value, np.memmap) else np.asarray(value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise DomainError(name, value, allowed) from error
 

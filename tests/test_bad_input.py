@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
 from numerics.domain import DomainError
@@ -41,6 +42,7 @@ from theory import (
 )
 from validation import EmpiricalScore
 from validation.audit import audit
+from validation.cli import app
 from validation.data import (
     Dataset,
     data_dimension,
@@ -469,6 +471,7 @@ def _with(start, option, *values):
 TIMES = ["times", "--alpha-d", "0.5"]
 DIAGRAM = ["phase-diagram", "--points", "3"]
 TRAIN = ["train", "x.npy", "--steps", "2", "--out", "m.safetensors"]
+SAMPLES = ["samples", "x.npy", "--train", "x.npy"]
 READERS = [["audit"], ["spectrum"], ["train"], ["report"]]
 COMMANDS = [
     *_with(TIMES, "--alpha", "", "a", "nan", "inf", "-inf", "0", "-1", "1e400", "0x10", "1,2", "½"),
@@ -517,7 +520,21 @@ COMMANDS = [
     *_with(["train", "x.npy", "--steps", "2"], "--out", "m", "dir", "/dev/null", "file/m.safetensors", "bad.safetensors",
            LONG + ".safetensors"),
     ["train", "linear", "--limit", "9"], ["train", "linear", "--image-size", "9"], ["train", "linear", "--key", "a"],
-    *_with(["validate"], "--only", "", "x"),
+    *_with(DIAGRAM, "--variances", "", "a", "-1", "nan"), *_with(DIAGRAM, "--fractions", "1,1", "0.5", "a"),
+    *_with(["audit", "x.npy"], "--labels", "missing.npy", "file", "dir", "x.npy"),
+    *[[c, "x.npy", o, v] for c in ("audit", "spectrum")
+      for o, v in (("--scheduler", "nope"), ("--variant", "fp16"), ("--centre", "a"), ("--unit", "0"))],
+    *[["samples", "x.npy", "--train", v] for v in ("missing.npy", "file", "dir", "", "a\0b", "/dev/zero")],
+    *[["samples", v, "--train", "x.npy"] for v in ("missing.npy", "file", "dir", "", "a\0b", "/dev/zero")],
+    *[[*SAMPLES, o, v] for o, v in (
+        ("--test", "missing.npy"), ("--test", "file"), ("--features", "missing.npz"), ("--features", "x.npy"),
+        ("--features", "file"), ("--rate", "0"), ("--rate", "1"), ("--rate", "-1"), ("--rate", "nan"), ("--rate", "a"),
+        ("--threshold", "0"), ("--threshold", "-1"), ("--threshold", "nan"), ("--threshold", "a"), ("--key", "a"),
+        ("--train-key", "a"), ("--limit", "1"), ("--limit", "a"), ("--image-size", "0"), ("--image-size", "8"),
+        ("--seed", "-1"), ("--seed", "9" * 30), ("--device", "quantum"), ("--device", "meta"), ("--out", "file"),
+        ("--out", "file/sub"), ("--out", LONG))],
+    ["samples", "x.npy"], ["samples"], [*SAMPLES, "extra"],
+    *_with(["validate"], "--only", "", "x"), ["validate", "--seed", "-1"],
     ["validate", "--only", "linear_times", "--out", "file"], ["validate", "--only", "linear_times", "--device", "quantum"],
     *_with(["report", "x.npy"], "--out", "x", "x.txt", "dir", "/dev/full", "file/x.html", LONG + ".html"),
     [""], ["--nope"], ["nonsense"], ["\x1b[31m"],
@@ -555,6 +572,10 @@ def test_a_bad_command_is_one_line_and_status_2(geomem, place, arguments):
 def test_the_tables_are_as_long_as_asked():
     """A hundred and more, and every option of every command appears."""
     assert len(TABLE) + len(FILES) + len(COMMANDS) + len(NUMBERS) * len(NO_NUMBER) > 1000
+    for name, command in typer.main.get_command(app).commands.items():
+        said = {word for arguments in COMMANDS if arguments[0] == name for word in arguments}
+        options = [p.opts for p in command.params if p.param_type_name == "option" and not getattr(p, "is_flag", False)]
+        assert [names for names in options if not set(names) & said] == [], name
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------------------
@@ -658,3 +679,30 @@ def test_names_are_text_in_html_and_in_figures(tmp_path):
     page = render([audit_section(result)], [], [("data", data.source)])
     assert "<script>" not in page
     assert "&lt;script&gt;alert" in page
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from numerics.store import atomic
+with atomic(Path(sys.argv[1])) as path:
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
+def test_what_a_killed_process_left_is_swept_up_by_the_next(tmp_path):
+    """And what a living one is writing stays."""
+    target = tmp_path / "d[1]-map.png"
+    run = subprocess.run([sys.executable, "-c", KILLED, target], check=False)
+    assert run.returncode == -9
+    assert len(_tree(tmp_path)) == 1
+    with atomic(target) as mine:
+        assert _tree(tmp_path) == [Path(mine.name)]
+        with atomic(target) as second:
+            second.write_text("second")
+        assert mine.exists()
+        mine.write_text("whole")
+    assert _tree(tmp_path) == [Path(target.name)]
+    assert target.read_text() == "whole"

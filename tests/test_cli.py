@@ -28,6 +28,18 @@ def test_times_prints_the_reference(geomem):
         assert number in run.stdout
 
 
+def test_times_of_power_laws_and_mixtures(geomem):
+    run = geomem("times", "--model", "power-law", "-P", "50000", "-N", "3072")
+    assert run.returncode == 0, run.stderr
+    assert "28.13765185" in run.stdout
+    run = geomem(
+        "times", "--model", "mixture", "--fractions", "0.9,0.1", "--variances", "1,0.5", "-P", "1000", "-N", "20"
+    )
+    assert run.returncode == 0, run.stderr
+    for text in ("collapse, class 1", "1.026324731", "collapse, class 2", "0.8548569319"):
+        assert text in run.stdout
+
+
 def test_phase_diagram_writes_figures_and_numbers(geomem, tmp_path):
     run = geomem("phase-diagram", "--out", tmp_path / "d.svg", "--points", 6)
     assert run.returncode == 0, run.stderr
@@ -79,6 +91,9 @@ def bad(tmp_path):
         (["times", "--model", "subspaces", "--fractions", "0.7", "--variances", "-1", "--alpha", "0.1"], "variances"),
         (["times", "--alpha-d", "half", "--alpha", "0.1"], "alpha-d"),
         (["times", "--model", "cubic"], "model"),
+        (["times", "--model", "power-law", "--alpha", "0.1"], "-N"),
+        (["times", "--model", "power-law", "-P", "50", "-N", "10", "--exponent", "1"], "exponent"),
+        (["times", "--model", "mixture", "--alpha", "0.4"], "--fractions"),
         (["phase-diagram", "--out", "x.jpg"], "--out"),
         (["phase-diagram", "--out", "/proc/none/x.png"], "--out"),
         (["phase-diagram", "--alpha", "3,1"], "--alpha"),

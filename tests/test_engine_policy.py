@@ -118,7 +118,9 @@ def test_a_bound_that_does_not_hold_is_seen(monkeypatch):
     _, weights, _ = brute(X, x, t)
     monkeypatch.setattr(decision, "coordinates_to_screen", lambda block, cut: (16, 4.0))
     policy, bounded, missing = replace(EAGER, reduced_share=1.0), decision._bounded, 0.0
-    monkeypatch.setattr(decision, "_bounded", lambda block, energy, m: bounded(block, energy - missing * block.t, m))
+    monkeypatch.setattr(
+        decision, "_bounded", lambda block, energy, *rest: bounded(block, energy - missing * block.t, *rest)
+    )
     errors = []
     for missing in (0.0, 40.0):  # noqa: B007  (about 43 are left above the mean distance of the own pattern)
         E = EmpiricalScore(X, policy=policy)

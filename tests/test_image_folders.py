@@ -166,7 +166,10 @@ def test_a_folder_reached_twice_is_read_once_under_its_own_name(tmp_path):
     data = load(tmp_path)
     assert numbers(data.X) == [2, 0, 1]
     assert data.labels.tolist() == [0, 1, 1]
-    assert data.dropped == ("1 linked folders lead to folders read already and were left out (alias)",)
+    assert data.dropped == (
+        "1 folders hold no images and are no classes (alias)",
+        "1 linked folders lead to folders read already and were left out (alias)",
+    )
 
 
 def test_loops_of_links_end(tmp_path):
@@ -179,7 +182,10 @@ def test_loops_of_links_end(tmp_path):
     data = load(tmp_path)
     assert numbers(data.X) == [0, 1, 2]
     assert data.labels.tolist() == [0, 0, 1]
-    assert "1 linked folders lead to folders read already and were left out (cat/up)" in data.dropped
+    assert data.dropped == (
+        "1 linked folders lead to folders read already and were left out (cat/up)",
+        "4 links lead nowhere or in a circle and were left out (gone, ping, pong, ...)",
+    )
 
 
 @pytest.mark.parametrize("target", [".", "up", "../inner"])
@@ -296,3 +302,80 @@ def test_an_exif_orientation_is_said(tmp_path):
     assert numbers(data.X) == [0, 1]
     assert data.shape == SHAPE
     assert data.dropped == ("2 images have an EXIF orientation, which was not applied: pixels are as stored",)
+
+
+# --- troubles told in public: of torchvision's, datasets' and Pillow's users ------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["train.png", "a test.png", "val_01.png", "test.png"])
+def test_names_of_files_are_no_splits(tmp_path, name):
+    """datasets took the one file called train for the whole training split (huggingface/datasets 5021, 7201)."""
+    lay(tmp_path, **{"": [0, 1]})
+    Image.fromarray(pixels(2)).save(tmp_path / name)
+    data = load(tmp_path)
+    assert sorted(numbers(data.X)) == [0, 1, 2]
+    assert data.held_out is None
+    assert data.dropped == ()
+
+
+def test_empty_classes_are_said(tmp_path):
+    """torchvision refuses them or numbers them (pytorch/vision 4925, 8297)."""
+    lay(tmp_path, cat=[0, 1], dog=[], emu=[2])
+    data = load(tmp_path)
+    assert data.labels.tolist() == [0, 0, 1]
+    assert data.dropped == ("1 folders hold no images and are no classes (dog)",)
+
+
+def test_flat_held_out_images_beside_classes(tmp_path):
+    """As ImageNet is unpacked: train/ has classes, val/ has none."""
+    lay(tmp_path, **{"train/n01": [0, 1], "train/n02": [2], "val": [3, 4]})
+    data = load(tmp_path)
+    assert numbers(data.X) == [0, 1, 2]
+    assert numbers(data.held_out) == [3, 4]
+    assert data.labels.tolist() == [0, 0, 1]
+
+
+def test_truncated_images_are_refused_though_pillow_was_told_to_fill_them(tmp_path, monkeypatch):
+    """The advice given everywhere (pytorch/vision 138); the rest of the image is then grey, without a word."""
+    from PIL import ImageFile
+
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for k in range(2):
+        Image.fromarray(np.kron(pixels(k), np.ones((8, 8), np.uint8))).save(tmp_path / f"{k}.jpg")
+    whole = (tmp_path / "1.jpg").read_bytes()
+    (tmp_path / "1.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(DataError, match=r"1.jpg: cannot be read .*[Tt]runcated"):
+        load(tmp_path)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
+def test_images_of_one_bit_are_black_and_white(tmp_path):
+    """Some programs get 0 and 1, or the negative (python-pillow/Pillow 7045)."""
+    bits = pixels(0) > 127
+    for k, image in enumerate((bits, ~bits)):
+        Image.fromarray(image).save(tmp_path / f"{k}.png")
+    stored = np.stack([bits, ~bits]).reshape(2, -1)
+    np.testing.assert_array_equal(load(tmp_path).X, np.where(stored, 1, -1))
+
+
+def test_contents_go_before_suffixes(tmp_path):
+    """ImageNet has a PNG called .JPEG and JPEGs in CMYK; clean-fid overlooked the suffix JPEG (GaParmar/clean-fid 4)."""
+    colour = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
+    Image.fromarray(colour).save(tmp_path / "a.JPEG", "PNG")
+    Image.fromarray(np.full((*SHAPE, 4), 40, np.uint8), "CMYK").save(tmp_path / "b.JPEG", "JPEG")
+    with Image.open(tmp_path / "b.JPEG") as image:
+        assert image.mode == "CMYK"
+        inks = np.asarray(image).astype(float)
+    data = load(tmp_path, scaling="none")
+    np.testing.assert_array_equal(data.X[0], colour.transpose(2, 0, 1).ravel())
+    light = (255 - inks[..., :3]) * (255 - inks[..., 3:]) / 255  # naive inks, no colour profile
+    np.testing.assert_allclose(data.X[1], light.transpose(2, 0, 1).ravel(), atol=1.0)
+
+
+def test_transparent_images_show_their_stored_colours(tmp_path):
+    """What lies under transparent pixels is neither black nor white, and it is said (NVIDIA/DIGITS 85)."""
+    for k in range(2):
+        Image.fromarray(np.dstack([pixels(k), np.zeros(SHAPE, np.uint8)]), "LA").save(tmp_path / f"{k}.png")
+    data = load(tmp_path)
+    assert numbers(data.X) == [0, 1]
+    assert data.dropped == ("2 images had an alpha channel, which was dropped",)

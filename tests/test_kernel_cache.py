@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -240,6 +241,17 @@ def test_a_full_disk(fresh, tmp_path, kernels):
     assert err.count("no place for compiled kernels") == 1
     assert len(err.splitlines()) == 1
     assert kernels() == []
+
+
+def test_every_kernel_follows_the_policy():
+    """numba's own `njit(cache=True)` would write beside the sources, or refuse to be imported where it cannot."""
+    root = Path(kernel_cache.__file__).parents[1]
+    for floor in ("numerics", "theory", "validation"):
+        for path in (root / floor).rglob("*.py"):
+            text = path.read_text()
+            if path.name != "kernel_cache.py" and "cache=True" in text:
+                assert not re.search(r"^(from numba import .*\bnjit|import numba)\b", text, re.MULTILINE), path
+                assert "numba.njit(" not in text, path
 
 
 # --- the kernels of the theory ------------------------------------------------------------------------------------------

@@ -45,12 +45,45 @@ def test_key_takes_another(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "x.npz", key="sigma").X, MOMENTS["sigma"])
 
 
-@pytest.mark.parametrize("arrays", [MOMENTS, {**MOMENTS, **SPATIAL}, {"mean": MOMENTS["mu"], "cov": MOMENTS["sigma"]}])
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        MOMENTS,
+        {**MOMENTS, **SPATIAL},
+        {"mean": MOMENTS["mu"], "cov": MOMENTS["sigma"]},
+        {**MOMENTS, "mu_clip": np.zeros(5), "sigma_clip": np.eye(5)},  # openai/guided-diffusion 148
+    ],
+)
 def test_statistics_alone_are_no_samples(tmp_path, arrays):
     """A covariance has the shape of samples: read as such it gave times without a word."""
     np.savez(tmp_path / "fid_stats.npz", **arrays)
     with pytest.raises(DataError, match=r"it holds statistics of samples .*Choose with key= \(--key\)"):
         load(tmp_path / "fid_stats.npz")
+
+
+def test_moments_of_other_features_beside_flat_samples(tmp_path):
+    """openai/guided-diffusion 148: `mu_clip`, `sigma_clip` too; here the samples are no images."""
+    np.savez(tmp_path / "x.npz", arr_0=FEATURES, mu_clip=np.zeros(5), sigma_clip=np.eye(5), **MOMENTS)
+    np.testing.assert_array_equal(load(tmp_path / "x.npz").X, FEATURES)
+
+
+def test_statistics_in_an_npy_are_refused_with_the_way_out(tmp_path):
+    """mseitzer/pytorch-fid 106: a dict of statistics saved as .npy, which is a pickle."""
+    np.save(tmp_path / "stats.npy", MOMENTS, allow_pickle=True)
+    with pytest.raises(DataError, match=r"Python objects .*a dict of arrays: numpy.savez"):
+        load(tmp_path / "stats.npy")
+
+
+@pytest.mark.parametrize(
+    "stored", [FEATURES.astype(">f8"), np.asfortranarray(FEATURES), np.asfortranarray(FEATURES)[::-1]]
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_the_order_of_bytes_and_of_axes_changes_no_number(tmp_path, stored, suffix):
+    """Big-endian arrays from other machines, and arrays saved column by column."""
+    np.save(tmp_path / "x.npy", stored) if suffix == "npy" else np.savez(tmp_path / "x.npz", x=stored)
+    X = load(tmp_path / f"x.{suffix}").X
+    np.testing.assert_array_equal(X, stored)
+    assert X.dtype.isnative
 
 
 def test_a_name_alone_makes_no_covariance(tmp_path):

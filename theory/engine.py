@@ -257,6 +257,6 @@ def _number(name: str, value):
             name,
             value,
             "a number",
-            "for a formula pass sympy symbols for alpha too, or see the function's .equation(model)",
+            "Substitute one; formulas there are of the times, as in `collapse_time.equation(model)`",
         )
     return value

@@ -65,7 +65,9 @@ def _law(model: GaussianModel) -> SpectralLaw:
     if not isinstance(model, LinearManifold):
         weights, levels = zip(*atoms(model), strict=True)
         if any(isinstance(level, sp.Expr) and not level.is_number for level in levels):
-            raise DomainError("variance", levels[0], "a number", "See .equation(model) for an expression")
+            raise DomainError(
+                "variance", levels[0], "a number", "Substitute one; a formula is `covariance_density.equation(model)`"
+            )
         values, label = np.unique(np.asarray(levels, dtype=float), return_inverse=True)
         masses = np.bincount(label, weights=np.asarray(weights, dtype=float))
         return SpectralLaw(values, masses / masses.sum())

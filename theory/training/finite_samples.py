@@ -27,6 +27,8 @@ __all__ = [
     "finite_sample_gain",
     "finite_sample_loss",
     "finite_sample_noise",
+    "loads",
+    "lowered",
 ]
 
 gamma = sp.Symbol("gamma", positive=True)  # N / P
@@ -91,7 +93,7 @@ class FiniteSampleEquation:
 
 
 @cache
-def _lowered(name: str) -> Callable:
+def lowered(name: str) -> Callable:
     """A property of `FiniteSampleEquation` as a numpy function of (kappa, t, gamma, weights, values)."""
     expression = getattr(FiniteSampleEquation(), name)
     averages = sorted(expression.atoms(SpectralAverage), key=sp.default_sort_key)
@@ -106,7 +108,7 @@ def _lowered(name: str) -> Callable:
     return function
 
 
-def _loads(model: GaussianModel, P: Any, N: Any, t: Any) -> tuple[np.ndarray, np.ndarray]:
+def loads(model: GaussianModel, P: Any, N: Any, t: Any) -> tuple[np.ndarray, np.ndarray]:
     if N is None and isinstance(model, Spectrum):
         N = model.N
     if N is None:
@@ -117,7 +119,7 @@ def _loads(model: GaussianModel, P: Any, N: Any, t: Any) -> tuple[np.ndarray, np
 def _solved(model: GaussianModel, load: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """kappa, and the spectrum's weights and values."""
     weights, values = spectral_nodes(model, NODES)
-    residual, slope = _lowered("residual"), _lowered("slope")
+    residual, slope = lowered("residual"), lowered("slope")
     # the residual is convex in kappa and negative at 0: Newton's method from a point above the root falls onto it
     k = time + load * np.dot(weights, values)
     for _ in range(_ITERATIONS):
@@ -171,7 +173,7 @@ def finite_sample_noise(model: GaussianModel, P: Any, N: Any = None, t: Any = No
     >>> round(finite_sample_noise(Spectrum(r / r.mean()), P=80, t=0.05), 5)
     1.12195
     """
-    load, time = _loads(model, P, N, t)
+    load, time = loads(model, P, N, t)
     return _plain(_solved(model, load, time)[0])
 
 
@@ -253,8 +255,8 @@ def finite_sample_loss(model: GaussianModel, P: Any, N: Any = None, t: Any = Non
     >>> round(loss.train, 6), round(loss.test, 6), loss.population
     (0.438447, 0.574644, 0.5)
     """
-    load, time = _loads(model, P, N, t)
+    load, time = loads(model, P, N, t)
     k, weights, values = _solved(model, load, time)
-    train, test = (_lowered(name)(k, time, load, weights, values) for name in ("train", "test"))
-    population = _lowered("train")(np.asarray(time, dtype=float), time, load, weights, values)
+    train, test = (lowered(name)(k, time, load, weights, values) for name in ("train", "test"))
+    population = lowered("train")(np.asarray(time, dtype=float), time, load, weights, values)
     return LinearDenoiserLoss(_plain(train), _plain(test), _plain(population))

@@ -22,16 +22,13 @@ from theory.training.gram_spectrum import GramSpectrum
 from theory.training.learning_curves import ContourLosses, LearningCurve
 from theory.training.limits import bulk_edges, learning_eigenvalue, memorization_eigenvalue
 from theory.training.moments import FeatureMoments, feature_moments
+from theory.training.noise_draws import final_losses
 from theory.training.resolvent import Resolvent
 
-__all__ = [
-    "RandomFeatures",
-    "generalization_training_time",
-    "memorization_training_time",
-    "training_window",
-]
+__all__ = ["RandomFeatures"]
 
 _NODES = 60  # quadrature nodes of a bulk of the data's covariance
+_RIDGE = 1e-9  # of the largest eigenvalue's scale, in place of none
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +249,46 @@ class RandomFeatures:
         r = None if variance is None else float(nonnegative("variance", variance))
         return self._losses.curve(times, r)
 
+    def final_losses(self, draws: float = np.inf, ridge: float = 0.0) -> tuple[float, float]:
+        """Training and test loss per dimension at the end of training, with finitely many draws of the noise a sample.
+
+        Test loss has its interpolation peak at p = n times `draws`, where training loss reaches 0; with the noise averaged out
+        there is no peak.
+
+        Parameters
+        ----------
+        draws : number >= 1; infinity: the noise averaged out
+        ridge : number >= 0
+            Added to U; 0 is done at 1e-9 of U's scale for finite `draws`.
+
+        Returns
+        -------
+        (train, test) : floats
+
+        Raises
+        ------
+        DomainError
+            draws < 1 or ridge < 0, or a ridge with infinite `draws` (take a large number of them).
+
+        Source: peak [U26]; equations [ours: docs/derivations/training_time.md].
+
+        >>> from theory import Isotropic
+        >>> [round(RandomFeatures(Isotropic(1.0), psi_p=p, psi_n=3, t=0.2).final_losses(2, 1e-5)[1], 1) for p in (2, 6, 30)]
+        [1.4, 25.5, 1.5]
+        """
+        if not draws >= 1:
+            raise DomainError("draws", draws, "a number >= 1, infinity for averaged noise")
+        ridge = float(nonnegative("ridge", ridge))
+        if np.isinf(draws):
+            if ridge > 0:
+                raise DomainError(
+                    "ridge", ridge, "0 where the noise is averaged out", "draws = 1e6 is close to infinity"
+                )
+            curve = self.learning_curve(np.inf)
+            return float(curve.train), float(curve.test)
+        least = _RIDGE * float(np.sum(self.parameters[2:]))
+        return final_losses(self.parameters, float(draws), *self._spectrum, max(ridge, least))
+
     @cached_property
     def stopping_time(self) -> float:
         """Training time at which the test loss is least; infinite where it never rises again."""
@@ -268,67 +305,3 @@ class RandomFeatures:
             method="bounded",
         )
         return float(np.exp(found.x))
-
-
-def generalization_training_time(t: Any) -> Any:
-    r"""Scale of the training time at which a score network starts to generalise, :math:`\tau_{gen}=1/\Delta=(1+t)/t`.
-
-    Parameters
-    ----------
-    t : number or array > 0
-        VE time.
-
-    It depends neither on the number of samples nor on that of features. Source: [BUBM25].
-
-    >>> generalization_training_time(1.0)
-    2.0
-    """
-    t = positive("t", t)
-    found = (1 + t) / t
-    return float(found) if found.ndim == 0 else found
-
-
-def memorization_training_time(
-    model: GaussianModel, P: float, N: float, features: float, t: float, activation: Any = "tanh"
-) -> float:
-    r"""Training time at which a random-feature network starts to memorise P samples, :math:`\psi_p/(\Delta\lambda_{min})`.
-
-    Proportional to P for :math:`p\gg P\gg N`: :math:`\tau_{mem}\to P/(N\Delta v^2)`.
-
-    Parameters
-    ----------
-    model : Isotropic, LinearManifold, Subspaces or Spectrum
-    P, N, features : numbers > 0
-        Training samples, dimension, number of random features.
-    t : number > 0
-        VE time.
-    activation : as in `RandomFeatures`
-
-    Returns
-    -------
-    float, in the time of :math:`\dot A=-N^2\nabla L`
-
-    Source: [BUBM25]; see `RandomFeatures` for what it leaves out.
-
-    >>> from theory import Isotropic
-    >>> round(memorization_training_time(Isotropic(1.0), P=800, N=100, features=6400, t=np.expm1(0.2)))
-    5899
-    """
-    N = float(positive("N", N))
-    return RandomFeatures(
-        model, positive("features", features) / N, positive("P", P) / N, t, activation
-    ).memorization_time
-
-
-def training_window(
-    model: GaussianModel, P: float, N: float, features: float, t: float, activation: Any = "tanh"
-) -> tuple[float, float]:
-    """The training times between which to stop: (generalization_training_time, memorization_training_time).
-
-    Parameters, returns, source: as `memorization_training_time`.
-
-    >>> from theory import Isotropic
-    >>> [round(x, 1) for x in training_window(Isotropic(1.0), P=800, N=100, features=6400, t=np.expm1(0.2))]
-    [5.5, 5899.4]
-    """
-    return generalization_training_time(t), memorization_training_time(model, P, N, features, t, activation)

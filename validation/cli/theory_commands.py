@@ -22,10 +22,20 @@ class ModelName(StrEnum):
     linear = "linear"
     subspaces = "subspaces"
     hidden = "hidden"
+    power_law = "power-law"
+    mixture = "mixture"
 
 
-def _model(name: ModelName, alpha_d: float | None, variances: str, fractions: str | None, activation: str) -> Any:
-    from theory import HiddenManifold, Isotropic, LinearManifold, Subspaces
+def _model(
+    name: ModelName,
+    alpha_d: float | None,
+    variances: str,
+    fractions: str | None,
+    activation: str,
+    exponent: float = 2.0,
+    n: float | None = None,
+) -> Any:
+    from theory import HiddenManifold, Isotropic, LinearManifold, Mixture, PowerLaw, Subspaces
 
     s = numbers_of("--variances", variances)
     f = numbers_of("--fractions", fractions) if fractions else None
@@ -33,6 +43,18 @@ def _model(name: ModelName, alpha_d: float | None, variances: str, fractions: st
         if len(s) != 1:
             raise DomainError("--variances", variances, "one number for an isotropic model")
         return Isotropic(s[0])
+    if name is ModelName.power_law:
+        if len(s) != 1:
+            raise DomainError("--variances", variances, "one number for a power law: the mean variance")
+        if n is None:
+            raise DomainError("-N", None, "given for a power law: the number of its eigenvalues")
+        return PowerLaw(exponent, n, s[0])
+    if name is ModelName.mixture:
+        if f is None:
+            raise DomainError(
+                "--fractions", None, "given for a mixture: the weight of each class, one for each variance"
+            )
+        return Mixture(f, [Isotropic(value) for value in s], N=n)
     if name is ModelName.subspaces:
         if f is None:
             raise DomainError("--fractions", None, "given for subspaces, one number for each variance")
@@ -48,7 +70,9 @@ def _model(name: ModelName, alpha_d: float | None, variances: str, fractions: st
     epilog="Example: `geomem times --alpha-d 0.5 --alpha 0.2`, or `geomem times --alpha-d 0.05 -P 50000 -N 784`"
 )
 def times(
-    model: Annotated[ModelName, typer.Option(help="Data model.")] = ModelName.linear,
+    model: Annotated[
+        ModelName, typer.Option(help="Data model; a mixture has isotropic classes, a power law r_k = c k^-a, k = 1..N.")
+    ] = ModelName.linear,
     alpha_d: Annotated[float | None, typer.Option(help="Latent over ambient dimension, D/N > 0.")] = None,
     variances: Annotated[str, typer.Option(help="Variances, separated by commas.")] = "1.0",
     fractions: Annotated[str | None, typer.Option(help="Fractions, separated by commas.")] = None,
@@ -56,6 +80,7 @@ def times(
         str,
         typer.Option(help="For hidden manifolds: identity, tanh, erf, relu, leaky_relu, sign, abs, sin or quadratic."),
     ] = "tanh",
+    exponent: Annotated[float, typer.Option(help="Exponent a > 1 of a power law.")] = 2.0,
     alpha: Annotated[float | None, typer.Option(help="Load log P / N > 0.")] = None,
     p: Annotated[float | None, typer.Option("-P", help="Number of samples, with -N instead of --alpha.")] = None,
     n: Annotated[float | None, typer.Option("-N", help="Ambient dimension.")] = None,
@@ -64,17 +89,21 @@ def times(
     """The four times of a data model: onset of traps, collapse, condensation, best generalisation."""
     from theory import collapse_time, condensation_time, generalization_time, onset_time
 
-    chosen = _model(model, alpha_d, variances, fractions, activation)
+    chosen = _model(model, alpha_d, variances, fractions, activation, exponent, n)
+    knows_size = model in (ModelName.power_law, ModelName.mixture)
+    size = None if knows_size and alpha is not None else n
     table = Table(title=escape(str(chosen)), title_justify="left")
     for column in ("time", "t = sigma²", "sigma", "log t", "DDPM alpha-bar"):
         table.add_column(column, justify="left" if column == "time" else "right")
     printed = []
     for function in (onset_time, collapse_time, condensation_time, generalization_time):
-        log_t = function(chosen, alpha, P=p, N=n, log=True)
-        t = math.exp(log_t) if log_t > -700 else math.nan
-        representable = log_t > -700
-        cells = (f"{t:.10g}", f"{math.exp(log_t / 2):.6g}") if representable else ("below float range",) * 2
-        table.add_row(function.kind, *cells, f"{log_t:.8g}", f"{1 / (1 + t):.6g}" if representable else "1")
+        values = function(chosen, alpha, P=p, N=size, log=True)
+        for k, log_t in enumerate([values] if isinstance(values, float) else values.tolist(), start=1):
+            name = f"{function.kind}, class {k}" if model is ModelName.mixture else function.kind
+            representable = log_t > -700
+            t = math.exp(log_t) if representable else math.nan
+            cells = (f"{t:.10g}", f"{math.exp(log_t / 2):.6g}") if representable else ("below float range",) * 2
+            table.add_row(name, *cells, f"{log_t:.8g}", f"{1 / (1 + t):.6g}" if representable else "1")
         printed.append((function.kind, function.equation(chosen)) if equations else None)
     console.print(table)
     for kind, equation in filter(None, printed):

@@ -104,6 +104,7 @@ def _walk(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     others: Counter[str] = Counter()
     hidden: Counter[str] = Counter()
     again: list[str] = []
+    nowhere: list[str] = []
     seen: set[tuple[int, int]] = set()
     waiting, linked = deque([folder]), deque()
     while waiting or linked:
@@ -126,9 +127,13 @@ def _walk(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
                 hidden["hidden files"] += image
             elif image:
                 images.append(path)
+            elif entry.is_symlink() and not os.path.exists(path):
+                nowhere.append(path.relative_to(folder).as_posix())
             else:
                 others[path.suffix.lower() or "no suffix"] += 1
     notes = []
+    if bare := _without_images(folder, images):
+        notes.append(f"{len(bare)} folders hold no images and are no classes ({_first(bare)})")
     if total := sum(hidden.values()):
         where = ", ".join(name for name in sorted(hidden) if hidden[name])
         notes.append(f"{total} hidden images were left out ({where})")
@@ -136,9 +141,22 @@ def _walk(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
         listed = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items()))
         notes.append(f"{sum(others.values())} files are no images by their suffix and were left out ({listed})")
     if again:
-        listed = ", ".join(sorted(again)[:3]) + (", ..." if len(again) > 3 else "")
-        notes.append(f"{len(again)} linked folders lead to folders read already and were left out ({listed})")
+        notes.append(f"{len(again)} linked folders lead to folders read already and were left out ({_first(again)})")
+    if nowhere:
+        notes.append(f"{len(nowhere)} links lead nowhere or in a circle and were left out ({_first(nowhere)})")
     return sorted(images, key=lambda path: path.relative_to(folder).parts), tuple(notes)
+
+
+def _first(names: list[str]) -> str:
+    """A few names, and dots for the rest."""
+    return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _without_images(folder: Path, images: list[Path]) -> list[str]:
+    """Folders directly below that look like classes (others have images) and have none themselves."""
+    full = {parts[0] for path in images if len(parts := path.relative_to(folder).parts) > 1}
+    here = (entry.name for entry in _listed(folder) if is_folder(entry) and not is_clutter(entry.name))
+    return sorted(set(here) - full) if full else []
 
 
 def is_folder(entry: os.DirEntry) -> bool:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from validation.data.image_folders import ImageFolder
 from validation.data.raw import DataError, Raw, reading, regular, room
@@ -149,11 +149,16 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """An image, whatever its decoder raises turned into `DataError`.
 
     Pillow refuses more than 179 million pixels, so that a small file cannot fill the memory; below, its warning is not shown.
+    Truncated images are an error even where a program has told Pillow to fill them with grey.
     """
     with _decoding(path), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path, formats=_formats()) as image:
-            yield image
+        filled, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+        try:
+            with Image.open(path, formats=_formats()) as image:
+                yield image
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = filled
 
 
 @cache

@@ -23,8 +23,8 @@ DATA_NAMES = ("x", "data", "images", "train", "x_train", "train_x", "train_image
 LABEL_NAMES = ("y", "labels", "label", "targets", "y_train", "train_y", "train_labels", "classes")
 HELD_OUT_NAMES = ("x_test", "test_x", "test_images", "test_data", "test", "held_out", "x_val", "val_images", "val")
 # moments of features, beside the images of a reference batch (guided diffusion) or alone (pytorch-fid, EDM)
-MEANS = frozenset(("mu", "mu_s", "mean"))
-COVARIANCES = frozenset(("sigma", "sigma_s", "cov", "covariance"))
+MEANS = re.compile(r"(mu|mean)(_\w+)?", re.IGNORECASE)
+COVARIANCES = re.compile(r"(sigma|cov(ariance)?)(_\w+)?", re.IGNORECASE)
 HEADER_BYTES = 10_000  # numpy's own bound
 KEY_REMEDY = "Choose with key= (--key)"
 NOT_DATA = re.compile(r"(^|_)(y|labels?|targets?|class(es)?|test|val|valid|held_out)(_|$)")
@@ -55,7 +55,7 @@ def _header(file: BinaryIO, source: object) -> tuple[tuple[int, ...], np.dtype]:
 
 def _numeric(source: object, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if dtype.hasobject:
-        remedy = "Save numbers: numpy.stack(list_of_equal_arrays), then numpy.save"
+        remedy = "Save numbers: numpy.stack(list_of_equal_arrays), then numpy.save; a dict of arrays: numpy.savez"
         raise DataError(source, "it holds Python objects (dtype object)", "an array of real numbers", remedy)
     if dtype.kind not in "buif":
         raise DataError(source, f"its dtype is {dtype}", "an array of real numbers (bool, integer or float)")
@@ -163,8 +163,8 @@ def _choose(path: Path, headers: dict, key: str | None) -> str:
 def _covariance(name: str, headers: dict) -> bool:
     """Whether an array is the covariance of features by its name, its shape (n, n) and a mean (n,) beside it."""
     shape = headers[name][0]
-    means = [k for k in headers if k.lower() in MEANS and headers[k][0] == shape[:1]]
-    return name.lower() in COVARIANCES and len(shape) == 2 and shape[0] == shape[1] and bool(means)
+    means = [k for k in headers if MEANS.fullmatch(k) and headers[k][0] == shape[:1]]
+    return bool(COVARIANCES.fullmatch(name)) and len(shape) == 2 and shape[0] == shape[1] and bool(means)
 
 
 def _images(shape: tuple[int, ...], dtype: np.dtype) -> bool:

@@ -22,6 +22,7 @@ EXPERIMENTS = {
     "trained_images": "U-Nets on P images: samples that are copies, and the latent dimension against noise",
     "frozen_spectrum": "below t_cond the Jacobian seen from a fresh point stops depending on t",
     "traps": "noised training points return, and fresh trajectories commit, at t_c and not at t_o",
+    "mixtures": "each class of a mixture collapses at its own load, and clones choose their class as predicted",
     "training_time": "when random features learn and when they memorise: exact learning curves and spectra, by direction",
     "generalization_law": "the best noise floor is the mean squared distance to the nearest training point",
 }

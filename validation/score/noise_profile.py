@@ -70,7 +70,7 @@ def noise_profile(
         block = _Block(data, base[rows], None if noise is None else noise[rows], t, [s[rows] for s in sums])
         block.run(None if position is None else position[rows])
 
-    size = block_size(len(base), base.device, least=32)
+    size = block_size(len(base), base.device, data.policy.queries, least=32)
     in_threads(one, range(0, len(base), size), base.device)
     top = shards.max(sums[0])
     scale = torch.exp(sums[0] - top)

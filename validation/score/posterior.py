@@ -21,12 +21,8 @@ from validation.score.weights import WeightSums, weight_sums
 
 __all__ = ["Jacobian", "PosteriorCovariance"]
 
-BLOCK = 256  # columns of a product of which only the lower half is formed
-ROWS = 4096  # support rows at once
 ORTHONORMAL = 1e-5  # how far the products of a basis may be from the identity
-EXPONENTS = 1 << 23  # queries times patterns whose exponents are held at once
 KEPT = 1 << 24  # positions and weights of supports that are kept between products (0.25 GB)
-ENTRIES = 1 << 26  # entries of the covariances held at once (0.5 GB)
 
 
 class PosteriorCovariance:
@@ -68,7 +64,7 @@ class PosteriorCovariance:
                 else:
                     out[row] = torch.linalg.eigvalsh(self._matrix(row, position, weight, basis)).flip(0)
         else:  # every process in step, a few queries at a time
-            for rows in torch.arange(len(self.x)).split(max(1, ENTRIES // size**2)):
+            for rows in torch.arange(len(self.x)).split(max(1, self.data.policy.covariance_entries // size**2)):
                 out[rows] = torch.linalg.eigvalsh(self.matrices(basis, rows.tolist())).flip(1)
         return out.clamp_(min=0)
 
@@ -76,7 +72,7 @@ class PosteriorCovariance:
         """(B, N) float64: the posterior variance of every coordinate."""
         out = torch.zeros_like(self.x)
         for row, position, weight in self.supports():
-            for some, w in zip(position.split(ROWS), weight.split(ROWS), strict=True):
+            for some, w in self._pieces(position, weight):
                 out[row] += self._scaled(row, some, w, None, exact=True).square().sum(0)
         return self.shards.sum(out)
 
@@ -84,7 +80,7 @@ class PosteriorCovariance:
         """C v for v (B, k, N) float64: sum_mu w_mu (xi_mu - m) ((xi_mu - m).v)."""
         out = torch.zeros_like(v)
         for row, position, weight in self._kept():
-            for some, w in zip(position.split(ROWS), weight.split(ROWS), strict=True):
+            for some, w in self._pieces(position, weight):
                 centred = self.data.rows(some).sub_(self.mean[row])
                 out[row] += (centred @ v[row].T * w[:, None]).T @ centred
         return self.shards.sum(out)
@@ -120,7 +116,7 @@ class PosteriorCovariance:
                 spread.append((index, row))
             else:
                 yield index, *held
-        at_once = max(1, EXPONENTS // self.data.P)
+        at_once = max(1, self.data.policy.exponents // self.data.P)
         for start in range(0, len(spread), at_once):
             yield from self._select(spread[start : start + at_once], moment)
 
@@ -154,10 +150,15 @@ class PosteriorCovariance:
     ) -> torch.Tensor:
         size = self.data.N if basis is None else basis.shape[1]
         total = torch.zeros(size, size, dtype=torch.float64, device=self.x.device)
-        for some, w in zip(position.split(ROWS), weight.split(ROWS), strict=True):
-            _add_square(total, self._scaled(row, some, w, basis))
+        for some, w in self._pieces(position, weight):
+            _add_square(total, self._scaled(row, some, w, basis), self.data.policy.lower_columns)
         lower = total.tril()
         return lower + lower.tril(-1).T
+
+    def _pieces(self, position: torch.Tensor, weight: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """A support, some rows at once."""
+        rows = self.data.policy.support_rows
+        return zip(position.split(rows), weight.split(rows), strict=True)
 
     def _scaled(self, row: int, position, weight, basis, exact: bool = False) -> torch.Tensor:
         """(n, k) rows sqrt(w) (xi - m), differences in float64, then in the products' dtype unless `exact`."""
@@ -166,10 +167,10 @@ class PosteriorCovariance:
         return scaled if exact else scaled.to(self.data.dtype)
 
 
-def _add_square(total: torch.Tensor, scaled: torch.Tensor) -> None:
+def _add_square(total: torch.Tensor, scaled: torch.Tensor, columns: int) -> None:
     """total += scaled^T scaled, its lower half only, by blocks of columns."""
-    for start in range(0, scaled.shape[1], BLOCK):
-        stop = min(start + BLOCK, scaled.shape[1])
+    for start in range(0, scaled.shape[1], columns):
+        stop = min(start + columns, scaled.shape[1])
         total[start:stop, :stop] += scaled[:, start:stop].T @ scaled[:, :stop]
 
 

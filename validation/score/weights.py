@@ -128,7 +128,7 @@ def _weight_sums(data: TrainingSet, shards: Shards, x, t, clusters, sharper: boo
             cut += float(torch.log1p(far / t[rows].min()))
         return decide(Block(data, x[rows], t[rows], None if exclude is None else exclude[rows]), cut, clusters)
 
-    blocks = order.split(block_size(B, x.device))
+    blocks = order.split(block_size(B, x.device, data.policy.queries))
     for rows, part in zip(blocks, in_threads(one, blocks, x.device), strict=True):
         hi = shards.min(part.energy)
         lo = shards.min(torch.where(part.energy == hi, part.low, math.inf))
@@ -203,7 +203,7 @@ def _nearest_pattern(data: TrainingSet, shards: Shards, x, exclude, clusters: Cl
         none = torch.full((len(block),), shards.total, dtype=torch.int64, device=x.device)
         return none.scatter_reduce(0, row[ties], number, "amin"), hi, lo
 
-    blocks = torch.arange(len(x), device=x.device).split(block_size(len(x), x.device))
+    blocks = torch.arange(len(x), device=x.device).split(block_size(len(x), x.device, data.policy.queries))
     number, hi, lo = (torch.cat(part) for part in zip(*in_threads(one, blocks, x.device), strict=True))
     least = shards.min(hi)
     rest = shards.min(torch.where(hi == least, lo, math.inf))

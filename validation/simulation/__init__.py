@@ -12,6 +12,7 @@ from validation.simulation.extrapolation import (
     limit_of_logs,
     minimum,
 )
+from validation.simulation.log_sum_exp import LogSumExp
 from validation.simulation.montecarlo import Grids, Measurement, simulate
 from validation.simulation.prediction import SIGMAS, Outcome, Prediction, Verdict, judge
 from validation.simulation.samplers import Sampler, generator
@@ -24,6 +25,7 @@ __all__ = [
     "Estimate",
     "Form",
     "Grids",
+    "LogSumExp",
     "Measurement",
     "Outcome",
     "Prediction",

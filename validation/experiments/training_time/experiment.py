@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import brentq
 
 from theory import Isotropic, RandomFeatures, Subspaces
 from validation.experiments.shared import ExperimentResult, Row, chosen, concluded, counter, save, side_by_side
 from validation.experiments.training_time.features import draw, flow
 from validation.experiments.training_time.figures import training_figure
+from validation.experiments.training_time.readings import readings, with_gaps
 from validation.simulation import Estimate, Form, Prediction, extrapolate, jackknife, judge
 
 __all__ = ["CASES", "COUNTED", "PRESETS", "Preset", "TrainingCase", "figure", "run"]
@@ -171,63 +170,6 @@ def _one(case: TrainingCase, N: int, grid: np.ndarray, rng: np.random.Generator)
     return curves | {"eigenvalues": np.linalg.eigvalsh(made.U)[::-1]}
 
 
-# --- what is read off a curve, measured and theoretical alike -----------------------------------------------------------
-
-
-def _passing(x: np.ndarray, y: np.ndarray, level: float) -> float:
-    """Where a curve first passes `level`; NaN if nowhere."""
-    i = np.flatnonzero((y[1:] - level) * (y[:-1] - level) <= 0)
-    if i.size == 0:
-        return float("nan")
-    return float(brentq(PchipInterpolator(x, y - level), x[i[0]], x[i[0] + 1]))
-
-
-def _learned(x: np.ndarray, distance: np.ndarray) -> float:
-    """Log time at which the distance has made half of its way down."""
-    return _passing(x[:-1], distance[:-1], 0.5 * (distance[0] + distance.min()))
-
-
-def _memorised(x: np.ndarray, gap: np.ndarray) -> float:
-    """Log time at which the gap has half of its final value; the last point is the end of training."""
-    return _passing(x[:-1], gap[:-1], 0.5 * gap[-1])
-
-
-def _stopped(x: np.ndarray, test: np.ndarray) -> float:
-    """Log time of the least test loss, by the parabola through three points about it."""
-    i = int(np.argmin(test[:-1]))
-    if i in (0, test.size - 2):
-        return float("nan")
-    left, middle, right = test[i - 1 : i + 2]
-    return float(x[i] + 0.5 * (x[i + 1] - x[i]) * (left - right) / (left - 2 * middle + right))
-
-
-def _last(x: np.ndarray, y: np.ndarray) -> float:
-    return float(y[-1])
-
-
-def _read(groups: Sequence[str]) -> list[tuple[str, str, Callable, bool]]:
-    """(quantity, curve, statistic, whether it is a log time)."""
-    whole = [
-        ("learning time", "distance", _learned, True),
-        ("stopping time", "test", _stopped, True),
-        ("memorisation time", "gap", _memorised, True),
-        ("final test loss", "test", _last, False),
-        ("final training loss", "train", _last, False),
-    ]
-    if len(groups) > 1:
-        for name in groups:
-            whole += [
-                (f"learning time, r = {name}", f"distance {name}", _learned, True),
-                (f"memorisation time, r = {name}", f"gap {name}", _memorised, True),
-            ]
-    return whole
-
-
-def _with_gaps(curves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    tests = [name for name in curves if "test" in name]
-    return curves | {n.replace("test", "gap"): curves[n] - curves[n.replace("test", "train")] for n in tests}
-
-
 # --- comparison ---------------------------------------------------------------------------------------------------------
 
 
@@ -238,11 +180,11 @@ def _compared(case, limit, grid, sizes, found) -> tuple[list[Row], xr.Dataset]:
     for name in names:
         part = limit.learning_curve(grid, float(name))
         expected |= {f"train {name}": part.train, f"test {name}": part.test, f"distance {name}": part.distance}
-    expected, found = _with_gaps(expected), [_with_gaps(f) for f in found]
+    expected, found = with_gaps(expected), [with_gaps(f) for f in found]
     # the end of training gets a place of its own on the axis of log times
     x = np.log(np.append(grid[:-1], 1e3 * grid[-2]))
     rows = []
-    for quantity, kind, statistic, is_time in _read(names):
+    for quantity, kind, statistic, is_time in readings(names):
         value = statistic(x, expected[kind])
         measured = [jackknife(x, f[kind], statistic, groups=16) for f in found]
         if is_time:

@@ -119,7 +119,7 @@ def _by_reduced_screen(block: Block, cut: float, m: int, sigmas: float) -> Part 
     """Pairs whose bound in m coordinates allows a weight; a row whose nearest pattern is further than expected again."""
     data = block.data
     reach = data.derived(Reduced).expected_energy(block, sigmas) + cut * block.t
-    found = _bounded(block, reach, m)
+    found = _bounded(block, reach, m, cut)
     if found.candidates is None:
         return None
     row, position = found.candidates
@@ -128,7 +128,7 @@ def _by_reduced_screen(block: Block, cut: float, m: int, sigmas: float) -> Part 
     nearest = nearest.scatter_reduce(0, row, energy, "amin")
     again = torch.nonzero(nearest + cut * block.t > reach).view(-1)
     if len(again):
-        second = _bounded(block.part(again), (nearest + cut * block.t)[again], m)
+        second = _bounded(block.part(again), (nearest + cut * block.t)[again], m, cut)
         if second.candidates is None:
             return None
         others, places = again[second.candidates[0]], second.candidates[1]
@@ -138,14 +138,18 @@ def _by_reduced_screen(block: Block, cut: float, m: int, sigmas: float) -> Part 
     return _settled(block, (row, position), cut, f"{m}-coordinate screen", energy)
 
 
-def _bounded(block: Block, energy: torch.Tensor, m: int) -> Screened:
-    """All pairs whose |x - xi|^2/2 may reach down to `energy` (B,), by a float32 product of m coordinates."""
+def _bounded(block: Block, energy: torch.Tensor, m: int, cut: float) -> Screened:
+    """All pairs that may weigh and whose |x - xi|^2/2 may reach down to `energy` (B,), by a float32 product of m coordinates."""
     data = block.data
     full = m == data.N
     factors = full_factors(block, torch.float32) if full else data.derived(Reduced).factors(block, m)
-    limit = block.norm.square() / 2 - energy - block.error(torch.float32, m if full else m + 1)
+    error = block.error(torch.float32, m if full else m + 1)
+    limit = block.norm.square() / 2 - energy - error
+    window = (
+        cut * block.t + 2 * error if full else None
+    )  # products of all coordinates also bound the row's best from below
     most = max(block.policy.few, 4 * block.policy.reduced_share * data.P)
-    return screen(block, factors, most, limit=limit)
+    return screen(block, factors, most, window, limit)
 
 
 def _by_screen(block: Block, cut: float, dtype: torch.dtype, window: torch.Tensor) -> Part | None:

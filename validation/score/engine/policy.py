@@ -87,6 +87,11 @@ class Policy:
     queries : queries of a block: enough for the products' full speed
     parallel : pairs from which they are shared between threads
     gathered : entries gathered at once for exact differences (32 MB in float64)
+    lower_columns : columns of a covariance of which only the lower half is formed; support_rows : rows of a support at once
+    exponents : queries times patterns whose exponents are held at once (64 MB); covariance_entries : entries of the
+        covariances held at once (0.5 GB)
+    lloyd_steps, cluster_sample : steps that fit the centres of clusters, and rows a cluster that these see
+    rivals : nearest centres whose slabs are tried
     cluster_share : share of the patterns a query may look at in clusters: above, the products of all are cheaper
     """
 
@@ -128,6 +133,13 @@ class Policy:
     queries: int = 256
     parallel: int = 1 << 13
     gathered: int = 1 << 22
+    lower_columns: int = 256
+    support_rows: int = 4096
+    exponents: int = 1 << 23
+    covariance_entries: int = 1 << 26
+    lloyd_steps: int = 8
+    cluster_sample: int = 64
+    rivals: int = 3
     cluster_share: float = 0.04
 
     @staticmethod

@@ -24,9 +24,6 @@ from validation.score.kernels import search_clusters
 
 __all__ = ["Clusters"]
 
-LLOYD_STEPS = 8
-SAMPLE = 64  # rows a cluster on which the centres are fitted
-RIVALS = 3  # nearest centres whose slabs are tried
 SLACK = 1e-11  # of |x|^2 + R^2: above every float64 rounding in the bounds
 
 
@@ -66,10 +63,10 @@ class Clusters:
         if K > data.P:
             raise DomainError("clusters", K, f"at most the {data.P} rows of X")
         draw = torch.Generator().manual_seed(0)
-        some = torch.randperm(data.P, generator=draw)[: SAMPLE * K]
+        some = torch.randperm(data.P, generator=draw)[: data.policy.cluster_sample * K]
         rows = torch.cat([data.tile(int(i), int(i) + 1) for i in some]).to(data.dtype)
         centres = rows[:K].clone()
-        for _ in range(LLOYD_STEPS):
+        for _ in range(data.policy.lloyd_steps):
             nearest = _nearest(rows, centres)
             total = torch.zeros_like(centres).index_add_(0, nearest, rows)
             count = torch.bincount(nearest, minlength=K)[:, None]
@@ -87,7 +84,7 @@ class Clusters:
         distance = (2 * squared).sqrt()
         slack = SLACK * (2 * half + self.data.radius**2)
         bound = torch.maximum(distance - self.outer, self.inner - distance)
-        near = torch.topk(squared, min(RIVALS, squared.shape[1]), dim=1, largest=False).indices
+        near = torch.topk(squared, min(self.data.policy.rivals, squared.shape[1]), dim=1, largest=False).indices
         for rival in near.T:
             difference = self.slab[rival].add_(squared).sub_(squared.gather(1, rival[:, None]))
             bound = torch.maximum(bound, difference.mul_(self.closeness[rival]))

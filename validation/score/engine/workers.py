@@ -21,8 +21,6 @@ from threadpoolctl import ThreadpoolController
 
 __all__ = ["alone", "block_size", "in_threads", "thread_count"]
 
-QUERIES = 256  # of a block at most, where the caller has no policy at hand
-
 _place, _setting = threading.local(), threading.Lock()
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -51,10 +49,10 @@ def alone(device: torch.device) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def block_size(queries: int, device: torch.device, *, least: int = QUERIES) -> int:
-    """Queries of a block: at most 256; fewer, down to `least`, when that gives every thread a block."""
-    threads, blocks = thread_count(device), -(-queries // QUERIES)
-    if queries >= threads * least:
+def block_size(queries: int, device: torch.device, most: int, *, least: int | None = None) -> int:
+    """Queries of a block: at most `most`; fewer, down to `least` (`most`), when that gives every thread a block."""
+    threads, blocks = thread_count(device), -(-queries // most)
+    if queries >= threads * (least or most):
         blocks = -(-blocks // threads) * threads
     return -(-queries // blocks)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import platform
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -34,7 +36,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=path.suffix)
+        _sweep_up(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{_mark(path)}{os.getpid()}-", suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -53,6 +56,24 @@ def atomic(path: str | Path) -> Iterator[Path]:
         for folder in made:  # only those that are empty
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _mark(path: Path) -> str:
+    """How the temporary files of `path` begin that are made on this machine; the number of the process follows."""
+    return f".{path.stem[:40]}-{zlib.crc32(platform.node().encode()):08x}-"
+
+
+def _sweep_up(path: Path) -> None:
+    """Remove what killed processes of this machine left beside `path` when they were writing it."""
+    if os.name != "posix":  # elsewhere no signal asks whether a process lives without touching it
+        return
+    for left in path.parent.glob(f"{glob.escape(_mark(path))}*"):
+        number = left.name.removeprefix(_mark(path)).split("-")[0]
+        with suppress(OSError, ValueError):
+            try:
+                os.kill(int(number), 0)
+            except ProcessLookupError:
+                left.unlink()
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)

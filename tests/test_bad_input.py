@@ -679,3 +679,30 @@ def test_names_are_text_in_html_and_in_figures(tmp_path):
     page = render([audit_section(result)], [], [("data", data.source)])
     assert "<script>" not in page
     assert "&lt;script&gt;alert" in page
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from numerics.store import atomic
+with atomic(Path(sys.argv[1])) as path:
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
+def test_what_a_killed_process_left_is_swept_up_by_the_next(tmp_path):
+    """And what a living one is writing stays."""
+    target = tmp_path / "d[1]-map.png"
+    run = subprocess.run([sys.executable, "-c", KILLED, target], check=False)
+    assert run.returncode == -9
+    assert len(_tree(tmp_path)) == 1
+    with atomic(target) as mine:
+        assert _tree(tmp_path) == [Path(mine.name)]
+        with atomic(target) as second:
+            second.write_text("second")
+        assert mine.exists()
+        mine.write_text("whole")
+    assert _tree(tmp_path) == [Path(target.name)]
+    assert target.read_text() == "whole"

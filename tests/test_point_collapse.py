@@ -13,7 +13,7 @@ from validation.data import find_duplicates
 from validation.points import competitors
 from validation.points.crossing import fall_through_half
 from validation.points.groups import duplicate_groups
-from validation.points.kernels import competing_sums, competing_sums_torch
+from validation.points.kernels import NearPairs, competing_sums, competing_sums_torch
 
 
 def _weight(X, mu, t, noise, group=()):
@@ -170,6 +170,19 @@ def test_compiled_sums_are_those_of_torch():
     ):
         assert a.shape == (3, 6)
         np.testing.assert_allclose(a, b, rtol=2e-5)
+
+
+def test_sums_over_a_list_of_near_pairs_are_those_over_all():
+    rng = np.random.default_rng(7)
+    squared = rng.uniform(0, 400, (5, 5000)).astype(np.float32)
+    own, p = (rng.standard_normal(s).astype(np.float32) for s in ((5, 6), (5000, 6)))
+    t, rows = rng.uniform(0.3, 3, 5), np.array([0, 2, 4])
+    near = NearPairs(squared, 25.0 * t)
+    assert near.few
+    assert near.counts.tolist() == (squared <= (25 * t)[:, None]).sum(axis=1).tolist()
+    full = competing_sums(*(torch.from_numpy(v) for v in (squared, own, p)), t, rows, 25.0)
+    for a, b in zip(near.sums(own, p, t, rows, 25.0), full, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def test_two_thirds_of_the_points_in_one_group_never_fall_below_one_half():

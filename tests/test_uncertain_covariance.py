@@ -11,7 +11,7 @@ from numerics.domain import DomainError
 from theory import Spectrum, collapse_time, condensation_time, generalization_time, onset_time
 from theory.finite_size import finite_size_times
 from theory.models import population_eigenvalues, resampled_spectra
-from validation.audit import NOT_GAUSSIAN, NOT_KNOWN, GaussianReference, TimeRow, audit, measure
+from validation.audit import NOT_GAUSSIAN, NOT_KNOWN, NOT_RESOLVED, GaussianReference, TimeRow, audit, measure
 from validation.data import Dataset, split
 from validation.simulation import Estimate, Sampler
 from validation.spectrum import from_data, spectrum
@@ -195,8 +195,9 @@ def _row(data, finite, covariance=0.0, degrees=63):
         ),  # the same numbers, and that may be why they differ
         (_row((1.6, 0.02), (1.3, 0.005), covariance=0.03), NOT_GAUSSIAN),
         (_row((1.6, 0.02), (1.6, 0.005), covariance=0.9), NOT_KNOWN),  # equal, but no difference would be seen
-        (_row((1.6, 0.1), (1.3, 0.005), degrees=2), "agree"),  # from 3 probes 3 errors say nothing
+        (_row((1.6, 0.1), (1.3, 0.005), degrees=3), "agree"),  # from 4 probes 3 errors say nothing
         (_row((1.6, 0.1), (1.2, 0.005), degrees=63), NOT_GAUSSIAN),
+        (_row((1.6, 1e-4), (1.2, 0.02), covariance=0.02, degrees=1), NOT_RESOLVED),  # two probes that agree by chance
     ],
 )
 def test_the_verdict_says_whether_the_covariance_is_the_cause(row, verdict):

@@ -2,7 +2,8 @@
 
 A time is positive and may lie decades away from another, so distances and errors are those of logarithms. Errors from few probes
 have Student's quantile in place of the Gaussian one. Gaussian data are called different in at most `FALSE_ALARM` of all audits:
-each of the four times has a quarter of that (Bonferroni). benchmarks/bench_audit_verdicts.py measures the rate.
+each of the four times has a quarter of that (Bonferroni), and the quantile is taken at a quarter of this again, since errors lack
+what another training set would change and are skewed where probes are few. benchmarks/bench_audit_verdicts.py measures the rate.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = ["FALSE_ALARM", "TOLERANCE", "Difference", "difference", "relative_err
 
 FALSE_ALARM = 0.01  # of a whole audit, when the data are Gaussian
 TIMES = 4
+MARGIN = 4  # z-scores of Gaussian data have rms 0.5 to 1.15, and twice in 260 exceed 3.1, where the lower tail is the longer one
 TOLERANCE = math.log(1.1)  # differences below a tenth matter to nobody
 DECADE = math.log(10.0)
 
@@ -44,8 +46,8 @@ class Difference:
 def difference(a: Estimate, b: Estimate, *others: float, degrees: Sequence[float] = ()) -> Difference:
     """Compare two positive finite numbers with errors.
 
-    reach = q sqrt(sum of squared relative errors), q Student's quantile for `FALSE_ALARM`/4, both sides, with the degrees of
-    freedom of Welch and Satterthwaite.
+    reach = q sqrt(sum of squared relative errors), q Student's quantile for `FALSE_ALARM`/16, both sides, with the degrees
+    of freedom of Welch and Satterthwaite, but no more than those of a.
 
     Parameters
     ----------
@@ -66,7 +68,9 @@ def difference(a: Estimate, b: Estimate, *others: float, degrees: Sequence[float
     total = math.fsum(variances)
     known = zip(variances, degrees, strict=False)
     share = math.fsum((v / total) ** 2 / d for v, d in known) if total else 0.0
-    quantile = float(student.isf(FALSE_ALARM / TIMES / 2, 1 / share if share else math.inf))
+    # Welch takes estimated variances for true ones: that of two probes may be next to nothing, and must not count for nothing
+    freedom = min([1 / share if share else math.inf, *degrees[:1]])
+    quantile = float(student.isf(FALSE_ALARM / TIMES / MARGIN / 2, freedom))
     return Difference(abs(math.log(a.value / b.value)), quantile * math.sqrt(total))
 
 

@@ -25,7 +25,6 @@ from validation.devices import device_of
 from validation.points.competitors import Block, Points, reach
 from validation.points.crossing import fall_through_half
 from validation.points.groups import duplicate_groups, pairs_within
-from validation.points.kernels import competing_sums
 from validation.score import in_threads
 
 __all__ = ["point_collapse_times"]
@@ -34,8 +33,9 @@ ENTRIES = 1 << 25  # squared distances of a block (128 MB)
 ROWS = 128  # of a block at most: enough for the products' full speed
 FEW = 4  # pairs of draws with which a crossing is found before all of them place it
 FIRST_RATIO = 0.4  # collapse over onset, where the first block starts to look
-COARSE, FINE = 0.1, 1e-3  # log t at which the search with few, with all draws ends
+COARSE, FINE = 0.1, 0.01  # last step in log t of the search with few, with all draws; the error is about its square
 GROWTH, TURNS = 2.0, 100  # of the noise for which competitors are looked at, a turn; turns (2^100 of noise)
+AHEAD = 1.5 * GROWTH  # times as far as is looked at this turn, pairs are listed: the search may look a little beyond
 RANGE = 1e-13, 1e6  # of the largest squared distance from the mean: the noise variances looked at
 
 
@@ -157,20 +157,29 @@ def _solve(
     far, far_clean = (reach(points.P, tolerance, clean=clean) for clean in (False, True))
 
     def at_rest(level: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        S, dS = competing_sums(block.squared, nothing, torch.zeros_like(block.p[:, :1]), level, which, far_clean)
+        S, dS = block.sums(nothing, torch.zeros_like(block.p[:, :1]), level, which, far_clean)
         w, slope, _ = together.weights(S, dS, level, which, clean=True)
         return w[:, 0], slope[:, 0]
 
     def noisy(level: np.ndarray, which: np.ndarray, draws: int = draws) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         own, p = (products[:, :draws].contiguous() for products in (block.own, block.p))
-        S, dS = competing_sums(block.squared, own, p, level, which, far)
+        S, dS = block.sums(own, p, level, which, far)
         return together.weights(S, dS, level, which)
 
-    def averaged(draws: int):
-        return lambda level, which: [values.mean(axis=1) for values in noisy(level, which, draws)[:2]]
+    last = np.empty((3, len(rows), draws))  # weights, slopes and own weights where each row was last looked at
+
+    def averaged(some: int):
+        def curve(level: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found = noisy(level, which, some)
+            if some == draws:
+                last[:, which] = found
+            return found[0].mean(axis=1), found[1].mean(axis=1)
+
+        return curve
 
     for _ in range(TURNS):
         block.visit(t, clean, tolerance)
+        block.listed(AHEAD * np.maximum(far * t, far_clean * clean))
         root = fall_through_half(at_rest, clean, low, high, FINE)
         usable = np.where((root > low) & (root < high), root, high)
         level = fall_through_half(averaged(min(2 * FEW, draws)), ratio * usable, low, high, COARSE)
@@ -185,7 +194,7 @@ def _solve(
         t, clean = (
             np.where(new > old, np.minimum(new, GROWTH * old), new) for new, old in ((level, t), (usable, clean))
         )
-    w, slope, own = noisy(level, np.arange(len(level)))
+    w, slope, own = last
     pairs = w.reshape(len(w), -1, 2).mean(axis=2)
     error = pairs.std(axis=1, ddof=1) / np.sqrt(pairs.shape[1]) / np.abs(slope.mean(axis=1))
     solved = (exact > low) & (exact < high)

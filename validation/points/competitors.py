@@ -25,6 +25,8 @@ import torch
 from scipy.special import erfc, erfcinv
 
 from numerics.domain import DomainError
+from validation.points.kernels import NearPairs, competing_sums
+from validation.score.kernels import COMPILED
 
 __all__ = ["Block", "Points", "reach"]
 
@@ -142,7 +144,7 @@ class Block:
         gap = torch.cdist(self.left.double(), points.centres, compute_mode="donot_use_mm_for_euclid_dist")
         self.bound = np.maximum(gap.cpu().numpy() - points.radii, 0.0)  # (B, K): no member of a cluster is nearer
         self.visited = np.zeros(len(points.sizes), dtype=bool)
-        self.squared, self.p = None, None
+        self.squared, self.p, self.near = None, None, None
 
     def left_out(self, t: np.ndarray, clean: np.ndarray) -> np.ndarray:
         """(B, K) bounds on what each cluster could change in the mean weight at t (B,), or at the clean point at `clean`."""
@@ -189,3 +191,16 @@ class Block:
             self.squared, self.p = squared, p
         else:
             self.squared, self.p = torch.cat([self.squared, squared], dim=1), torch.cat([self.p, p])
+
+    def listed(self, cut: np.ndarray) -> None:
+        """Lists the pairs up to squared distance `cut` (B,), for the sums that follow, where they are few."""
+        self.near = None
+        if COMPILED and self.points.device.type == "cpu":
+            near = NearPairs(self.squared.numpy(), cut)
+            self.near = near if near.few else None
+
+    def sums(self, own: torch.Tensor, p: torch.Tensor, t: np.ndarray, rows: np.ndarray, reach: float):
+        """`competing_sums` of this block, from the list where that reaches far enough."""
+        if self.near is not None and (reach * t[rows] <= self.near.cut[rows]).all():
+            return self.near.sums(own.numpy(), p.numpy(), t, rows, reach)
+        return competing_sums(self.squared, own, p, t, rows, reach)

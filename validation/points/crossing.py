@@ -23,7 +23,8 @@ def fall_through_half(
 ) -> np.ndarray:
     """The t at which each curve passes 1/2 on its way down, (B,); inf (or 0) where it stays above (below) on [low, high].
 
-    curve(t (B,), rows (R,)) -> (values (R,), slopes in log t (R,)); guess : (B,) > 0; tolerance : of log t
+    curve(t (B,), rows (R,)) -> (values (R,), slopes in log t (R,)); guess : (B,) > 0; tolerance : the last step in log t,
+    where it is Newton's: the error is about its square. A row's last call of the curve is at most that far from its root.
     """
     x = np.log(np.clip(guess, low, high))
     below, above = np.full(len(x), -np.inf), np.full(len(x), np.inf)  # brackets: the curve is above, below 1/2 there
@@ -44,7 +45,9 @@ def fall_through_half(
         x[rows] = new
         beyond, under = up & (here >= math.log(high)), ~up & (here <= math.log(low))
         x[rows[beyond]], x[rows[under]] = np.inf, -np.inf
-        done = beyond | under | (np.abs(new - here) < tolerance) | (above[rows] - below[rows] < tolerance)
+        # a step of Newton's leaves an error of about its square; other steps leave one of their size
+        fine = np.where(sure & inside, tolerance, tolerance / 10)
+        done = beyond | under | (np.abs(new - here) < fine) | (above[rows] - below[rows] < tolerance / 10)
         rows = rows[~done]
         if not len(rows):
             return np.exp(x)

@@ -20,7 +20,7 @@ import torch
 from numerics.kernel_cache import njit
 from validation.score.kernels import COMPILED, exp
 
-__all__ = ["competing_sums", "competing_sums_torch"]
+__all__ = ["NearPairs", "competing_sums", "competing_sums_torch"]
 
 _FLAGS = {"reassoc", "contract", "nsz"}
 _FLUSH = 256  # terms summed in float32 before the sum goes into float64
@@ -58,6 +58,66 @@ def _block(squared, own, p, t, reach, rows, S, dS):
                 terms = 0
         S[i] += s
         dS[i] += d
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _count(squared, cut, counts):
+    for i in range(squared.shape[0]):
+        counts[i] = 0
+        for j in range(squared.shape[1]):
+            counts[i] += squared[i, j] <= cut[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _gather(squared, cut, near, index):
+    for i in range(squared.shape[0]):
+        k = 0
+        for j in range(squared.shape[1]):
+            if squared[i, j] <= cut[i]:
+                near[i, k], index[i, k] = squared[i, j], j
+                k += 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _listed(near, index, counts, own, p, t, reach, rows, S, dS):
+    real = near.dtype.type
+    half, M = real(0.5), p.shape[1]
+    s, d = np.empty(M, near.dtype), np.empty(M, near.dtype)
+    for i in rows:
+        a, b, cut = real(0.5 / t[i]), real(1.0 / np.sqrt(t[i])), real(reach * t[i])
+        S[i], dS[i] = 0.0, 0.0
+        s[:], d[:] = real(0), real(0)
+        for k in range(counts[i]):
+            if near[i, k] <= cut:
+                _add(near[i, k] * a, own[i], p[index[i, k]], b, half, s, d)
+            if k % _FLUSH == _FLUSH - 1:
+                S[i] += s
+                dS[i] += d
+                s[:], d[:] = real(0), real(0)
+        S[i] += s
+        dS[i] += d
+
+
+class NearPairs:
+    """The pairs of a block whose squared distance is at most `cut` (B,), listed once for many noise levels.
+
+    Worth its making where they are few; `sums` is `competing_sums` for levels that look no farther.
+    """
+
+    def __init__(self, squared: np.ndarray, cut: np.ndarray):
+        self.cut, self.counts = cut, np.empty(len(squared), dtype=np.int64)
+        _count(squared, cut.astype(squared.dtype), self.counts)
+        width = int(self.counts.max(initial=0))
+        self.few = 4 * width < squared.shape[1]
+        if self.few:
+            self.near = np.empty((len(squared), width), dtype=squared.dtype)
+            self.index = np.empty((len(squared), width), dtype=np.int32)
+            _gather(squared, cut.astype(squared.dtype), self.near, self.index)
+
+    def sums(self, own: np.ndarray, p: np.ndarray, t: np.ndarray, rows: np.ndarray, reach: float):
+        S, dS = np.empty((len(own), p.shape[1])), np.empty((len(own), p.shape[1]))
+        _listed(self.near, self.index, self.counts, own, p, t, reach, rows, S, dS)
+        return S[rows], dS[rows]
 
 
 def competing_sums(

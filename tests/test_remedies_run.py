@@ -386,13 +386,33 @@ def test_sizes_of_a_small_set_of_images():
     assert _sizes((100, 400), available=50, N=64, **{name: [20, 40]}) == [20, 40]
 
 
-@runs("Try device='cpu'")
 def test_a_device_that_is_there():
     from validation.data import nearest_neighbours
 
     rows = np.random.default_rng(0).standard_normal((6, 3))
-    code = re.search(r"device='\w+'", remedy(nearest_neighbours, rows, 1, device="cuda:99"))[0]
-    assert eval(f"nearest(rows, 1, {code})", {"nearest": nearest_neighbours, "rows": rows}).index.shape == (6, 1)
+    name = re.search(r"Try (?:device=')?(\w+)", remedy(nearest_neighbours, rows, 1, device="cuda:99"))[1]
+    assert nearest_neighbours(rows, 1, device=name).index.shape == (6, 1)
+
+
+@runs("Try .to_dense()")
+def test_a_sparse_tensor_made_dense():
+    from validation.devices import plain_tensor
+
+    sparse = torch.eye(3).to_sparse()
+    (code,) = re.findall(r"\.\w+\(\)", remedy(plain_tensor, "X", sparse, "numbers"))
+    assert torch.equal(plain_tensor("X", eval(f"sparse{code}", {"sparse": sparse}), "numbers"), torch.eye(3))
+
+
+@runs("Give them with --labels")
+def test_labels_from_a_file(geomem, tmp_path):
+    from validation.audit.classes import audit_classes
+
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.standard_normal((80, 3)))
+    np.save(tmp_path / "y.npy", np.arange(80) % 2)
+    option = re.search(r"--\w+", remedy(audit_classes, load(tmp_path / "x.npy"), t=np.geomspace(1e-3, 10, 20)))[0]
+    done = geomem("audit", tmp_path / "x.npy", option, tmp_path / "y.npy", "--no-twin", "--no-finite-size")
+    assert done.returncode == 0, done.stderr
 
 
 # --- scores and training ----------------------------------------------------------------------------------------------

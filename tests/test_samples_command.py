@@ -141,6 +141,15 @@ def test_held_out_points_that_are_training_points_are_left_out_and_counted(digit
     assert any("50 exactly" in line for line in found.dropped)
 
 
+def test_on_an_accelerator(digits, cuda):
+    train, held_out, fresh = (part[:60] for part in digits)
+    made = np.concatenate([train[:10] + np.float32(0.02), fresh[:20]])
+    here, there = (audit_samples(made, train, held_out, device=device) for device in ("cpu", cuda))
+    np.testing.assert_allclose(there.near.distance, here.near.distance, rtol=1e-6)
+    assert there.copy.tolist() == here.copy.tolist()
+    assert there.copy[:10].all()
+
+
 # --- parts --------------------------------------------------------------------------------------------------------------
 
 

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from numerics.domain import DomainError
-from theory import collapse_time, condensation_time
-from validation.audit.reference import GaussianReference
+from theory import Spectrum, collapse_time, condensation_time
+from theory.models import population_eigenvalues
 from validation.data import Dataset, split
 from validation.score import EmpiricalScore
 from validation.simulation import Estimate, crossing, jackknife
@@ -149,7 +149,7 @@ def _row(name, mine, fresh, everything: EmpiricalScore, start: int, t, probes: i
     collapse, among_all = (_exp(jackknife(x, w, crossing)) for w in weights[:2])
     condensation, condensation_among_all = (_exp(jackknife(x, values, crossing), 2.0) for values in squares)
     ratio, factor = _cost(x, *weights, growth=math.log(len(mine) / len(half)))
-    spectrum = GaussianReference.of(mine, seed).spectrum
+    spectrum = Spectrum(population_eigenvalues(Spectrum.from_samples(mine).eigenvalues, len(mine)))
     return ClassRow(
         name,
         len(mine),

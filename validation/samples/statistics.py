@@ -24,6 +24,7 @@ from validation.samples.calibration import Fraction
 __all__ = ["authenticity", "copying_statistic"]
 
 LEAST = 20  # samples and held-out points of a cell that counts
+BLOCK = 8192  # samples whose cells are found at once
 FITTED = 20_000  # training points that the cells are fitted to
 
 
@@ -49,7 +50,12 @@ def copying_statistic(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer distinct rows than cells
         cells = KMeans(count, n_init=1, random_state=seed, max_iter=50).fit(np.asarray(rows, dtype=np.float32))
-    mine, theirs = (cells.predict(np.asarray(rows, dtype=np.float32)) for rows in (samples, held_out))
+    mine, theirs = (
+        np.concatenate(
+            [cells.predict(np.asarray(rows[a : a + BLOCK], dtype=np.float32)) for a in range(0, len(rows), BLOCK)]
+        )
+        for rows in (samples, held_out)
+    )
     total = weight = used = 0
     for cell in range(count):
         near, fresh = distances[0][mine == cell], distances[1][theirs == cell]

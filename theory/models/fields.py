@@ -75,7 +75,7 @@ class StationaryField(Field):
     def power_law(
         cls, size: Any, exponent: float = 2.0, variance: float = 1.0, *, dimensions: int = 2
     ) -> StationaryField:
-        r"""The lattice :math:`1/f^a` field: :math:`S_k\propto\max(|k|,1)^{-a}`, |k| in waves per image.
+        r"""The lattice :math:`1/f^a` field: :math:`S_k\propto\max(|k|,1)^{-a}`, `|k|` in waves per image.
 
         The zero mode counts as k = 1.
 

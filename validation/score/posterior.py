@@ -22,6 +22,7 @@ from validation.score.weights import WeightSums, weight_sums
 __all__ = ["Jacobian", "PosteriorCovariance"]
 
 ORTHONORMAL = 1e-5  # how far the products of a basis may be from the identity
+KEPT = 1 << 24  # positions and weights of supports that are kept between products (0.25 GB)
 
 
 class PosteriorCovariance:
@@ -37,6 +38,7 @@ class PosteriorCovariance:
         self.sums: WeightSums = weight_sums(data, shards, x, t, clusters, sharper=True)
         self.mean = self.sums.mean
         self.place: list[tuple[int, int]] = [(0, 0)] * len(x)
+        self._supports: list[tuple[int, torch.Tensor, torch.Tensor]] | None = None
         for block, (rows, _) in enumerate(self.sums.supports):
             for local, row in enumerate(rows.tolist()):
                 self.place[row] = (block, local)
@@ -77,11 +79,19 @@ class PosteriorCovariance:
     def apply(self, v: torch.Tensor) -> torch.Tensor:
         """C v for v (B, k, N) float64: sum_mu w_mu (xi_mu - m) ((xi_mu - m).v)."""
         out = torch.zeros_like(v)
-        for row, position, weight in self.supports():
+        for row, position, weight in self._kept():
             for some, w in self._pieces(position, weight):
                 centred = self.data.rows(some).sub_(self.mean[row])
                 out[row] += (centred @ v[row].T * w[:, None]).T @ centred
         return self.shards.sum(out)
+
+    def _kept(self) -> list[tuple[int, torch.Tensor, torch.Tensor]] | Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """The supports of all queries, found once for all products where they fit into memory."""
+        if len(self.x) * self.data.P > KEPT:
+            return self.supports()
+        if self._supports is None:
+            self._supports = list(self.supports())
+        return self._supports
 
     def _held(self, row: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The whole support of one query, when the sums already settled it."""

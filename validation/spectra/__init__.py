@@ -14,6 +14,7 @@ from validation.spectra.observables import (
     measure_spectra,
     posterior_variance,
 )
+from validation.spectra.operators import JacobianOperator
 from validation.spectra.score_functions import (
     AutogradScore,
     Empirical,
@@ -22,6 +23,7 @@ from validation.spectra.score_functions import (
     ScoreFunction,
     as_score,
 )
+from validation.spectra.stochastic import effective_dimension, leading_directions, spectral_density
 from validation.spectra.subspace_probes import KINDS, BlockData, Probe, exact_probe, last_crossing, probe
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Empirical",
     "FittedGaussian",
     "GaussianScore",
+    "JacobianOperator",
     "Probe",
     "ScoreFunction",
     "Spectra",
@@ -42,6 +45,7 @@ __all__ = [
     "as_score",
     "block_means",
     "blocks_of",
+    "effective_dimension",
     "exact_probe",
     "frame_columns",
     "frame_spectrum",
@@ -49,8 +53,10 @@ __all__ = [
     "jacobian_spectrum",
     "largest_gap_dimension",
     "last_crossing",
+    "leading_directions",
     "measure_spectra",
     "modules_of",
     "posterior_variance",
     "probe",
+    "spectral_density",
 ]

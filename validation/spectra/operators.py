@@ -1,0 +1,181 @@
+r"""The Jacobian of a score as an operator: J v and J^T v for any score, without the matrix.
+
+    empirical score     products with the support of its weights         symmetric
+    Gaussian score      closed form                                      symmetric
+    networks, formulas  forward mode, else central differences; J^T v by reverse mode
+    anything else       its matrix, or its own `jvp` where that is too large
+
+A gradient's Jacobian is symmetric; a network's need not be, and eigenvalues here are those of (J + J^T)/2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from numerics.domain import DomainError, positive
+from validation.spectra.differences import Slope, random_direction, slope
+from validation.spectra.jacobians import plain_attention
+from validation.spectra.module_state import as_found
+from validation.spectra.score_functions import AutogradScore, Empirical, GaussianScore, as_score
+
+__all__ = ["JacobianOperator"]
+
+ENTRIES = 1 << 26  # of the matrices of a score that has both products and a matrix: held where they fit (0.5 GB)
+SHARE, ERRORS = 0.02, 5.0  # of the derivative, and of the quotient's error: what kinks at the quotient's step may cost
+
+
+class JacobianOperator:
+    """J(x, t) of any score at points x (B, N), float64, to be applied to (B, N) vectors, one a point.
+
+    Parameters
+    ----------
+    score : whatever `as_score` takes; x : (B, N) or (N,); t : one number > 0
+
+    `symmetric` : whether J is known to be so; `method` : how products are found; `products` : how many were asked for (a product
+    is one pass over all points).
+    """
+
+    def __init__(self, score: Any, x: Any, t: float):
+        self.score = as_score(score)
+        points = torch.as_tensor(x).detach()
+        if points.ndim == 1:
+            points = points[None]
+        if points.ndim != 2 or points.shape[0] == 0 or not bool(torch.isfinite(points).all()):
+            raise DomainError("x", tuple(points.shape), "finite points of shape (B, N) or (N,)")
+        level = positive("t", t)
+        if level.ndim:
+            raise DomainError("t", level.shape, "one number > 0")
+        self.x, self.t, self.products = points.double(), float(level), 0
+        self.B, self.N = self.x.shape
+        self.symmetric, self.method = True, "closed form"
+        self._transposed: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._apply = self._chosen()
+
+    def __call__(self, v: torch.Tensor) -> torch.Tensor:
+        """J v, (B, N)."""
+        self.products += 1
+        return self._apply(v)
+
+    def each(self, v: torch.Tensor) -> torch.Tensor:
+        """J v for k vectors a point, (B, k, N)."""
+        if isinstance(self.score, Empirical):
+            self.products += v.shape[1]
+            return self._apply(v)
+        return torch.stack([self(v[:, k]) for k in range(v.shape[1])], dim=1)
+
+    def transposed(self, v: torch.Tensor) -> torch.Tensor:
+        """J^T v, (B, N); J v where J is symmetric.
+
+        Raises
+        ------
+        DomainError : where the function has no reverse mode
+        """
+        if self.symmetric:
+            return self(v)
+        self.products += 1
+        if self._transposed is None:
+            raise DomainError(
+                "score", type(self.score).__name__, "one with reverse mode", "J^T v cannot be found from J v"
+            )
+        return self._transposed(v)
+
+    def symmetric_part(self, v: torch.Tensor) -> torch.Tensor:
+        """(J + J^T) v/2."""
+        return self(v) if self.symmetric else 0.5 * (self(v) + self.transposed(v))
+
+    # --- which products -----------------------------------------------------------------------------------------------------
+
+    def _chosen(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        face = self.score
+        if isinstance(face, Empirical):
+            self.method = "support of the weights"
+            return face.engine.jacobian_operator(self.x, self.t)
+        if isinstance(face, GaussianScore):
+            diagonal = -1 / (self.t + face.variances.to(self.x.device))
+            return lambda v: v * diagonal
+        if isinstance(face, AutogradScore):
+            self.symmetric = False
+            return self._differentiated(face)
+        if hasattr(face, "jvp") and self.B * self.N**2 > ENTRIES:
+            self.symmetric, self.method = False, "the score's own products"
+            self._matrix_transposed(face)
+            return lambda v: face.jvp(self.x, self.t, v)
+        self.method = "matrix"
+        J = face.jacobian(self.x, self.t).double()
+        self.symmetric = bool((J - J.mT).abs().max() <= 1e-9 * J.abs().max())
+        self._transposed = lambda v: torch.einsum("bji,bj->bi", J, v)
+        return lambda v: torch.einsum("bij,bj->bi", J, v)
+
+    def _matrix_transposed(self, face: Any) -> None:
+        kept: list[torch.Tensor] = []
+
+        def apply(v: torch.Tensor) -> torch.Tensor:
+            if not kept:
+                kept.append(face.jacobian(self.x, self.t).double())
+            return torch.einsum("bji,bj->bi", kept[0], v)
+
+        self._transposed = apply
+
+    def _differentiated(self, face: AutogradScore) -> Callable[[torch.Tensor], torch.Tensor]:
+        def function(points: torch.Tensor) -> torch.Tensor:
+            return face.function(points, self.t)
+
+        def forward(v: torch.Tensor) -> torch.Tensor:
+            with as_found(face.modules), torch.no_grad(), plain_attention():
+                parts = zip(self.x.split(face.chunk), v.split(face.chunk), strict=True)
+                return torch.cat([torch.func.jvp(function, (p.clone(),), (w,))[1].double() for p, w in parts])
+
+        def backward(v: torch.Tensor) -> torch.Tensor:
+            found = []
+            with as_found(face.modules), torch.enable_grad():
+                for p, w in zip(self.x.split(face.chunk), v.split(face.chunk), strict=True):
+                    leaf = p.clone().requires_grad_()
+                    found.append(torch.autograd.grad(function(leaf.clone()), leaf, w)[0].double())
+            return torch.cat(found)
+
+        def quotient(b: int, u: torch.Tensor) -> Slope:
+            step = math.sqrt(self.t) + float(torch.linalg.vector_norm(self.x[b])) / math.sqrt(self.N)
+            return slope(function, self.x[b], u, step, 8)
+
+        def quotients(v: torch.Tensor) -> torch.Tensor:
+            found = torch.zeros_like(v)
+            with as_found(face.modules), torch.no_grad():
+                for b in range(self.B):
+                    length = float(torch.linalg.vector_norm(v[b]))
+                    if length > 0:
+                        found[b] = quotient(b, v[b] / length).value * length
+            return found
+
+        def tells(act: Callable[[torch.Tensor], torch.Tensor], across: int = 0) -> bool:
+            """Whether a derivative by torch serves and agrees with difference quotients: part of a function can hide from torch.
+
+            Compared is J + 1/t, which is what the function knows: J u itself, or u.J w for `across` directions w.
+            """
+            u = torch.zeros_like(self.x)
+            u[0] = random_direction(self.x[0])
+            try:
+                value = act(u)[0] + u[0] / self.t
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # torch raises many kinds where it has no such derivative
+                return False
+            with as_found(face.modules), torch.no_grad():
+                if not across:
+                    known = quotient(0, u[0])
+                    gap, size = value - known.value - u[0] / self.t, known.value + u[0] / self.t
+                    return float(gap.norm()) <= ERRORS * known.error + SHARE * float(size.norm())
+                generator = torch.Generator().manual_seed(1)
+                others = torch.randn(across, self.N, generator=generator, dtype=torch.float64).to(self.x)
+                found = [(w / w.norm(), quotient(0, w / w.norm())) for w in others]
+            pairs = torch.tensor([[float(value @ w), float(u[0] @ (q.value + w / self.t))] for w, q in found])
+            error = ERRORS * max(q.error for _, q in found)
+            return float((pairs[:, 0] - pairs[:, 1]).norm()) <= error + SHARE * float(pairs[:, 1].norm())
+
+        serves = tells(forward)
+        self._transposed = backward if tells(backward, across=3) else None
+        self.method = "forward mode" if serves else "central differences"
+        return forward if serves else quotients

@@ -57,6 +57,9 @@ class StationaryField(Field):
     (1.0, 9)
     """
 
+    power: np.ndarray
+    covariance: np.ndarray
+
     def __init__(self, power: Any):
         power = np.array(nonnegative("power", power))
         if power.ndim not in (1, 2) or power.size == 0:
@@ -75,7 +78,7 @@ class StationaryField(Field):
     def power_law(
         cls, size: Any, exponent: float = 2.0, variance: float = 1.0, *, dimensions: int = 2
     ) -> StationaryField:
-        r"""The lattice :math:`1/f^a` field: :math:`S_k\propto\max(|k|,1)^{-a}`, |k| in waves per image.
+        r"""The lattice :math:`1/f^a` field: :math:`S_k\propto\max(|k|,1)^{-a}`, `|k|` in waves per image.
 
         The zero mode counts as k = 1.
 
@@ -115,6 +118,10 @@ class ImageCovariance(Field):
     >>> ImageCovariance.from_images(X).patch(3).N
     9
     """
+
+    covariance: np.ndarray
+    mean: np.ndarray
+    shape: tuple[int, ...]
 
     def __init__(self, covariance: Any, shape: tuple[int, ...], mean: Any = None):
         covariance = finite("covariance", covariance)

@@ -155,10 +155,10 @@ def audit(
         Fewer than 4 rows, sigmas or probes outside their domain.
     """
     if sigmas is not None:
-        sigmas = np.atleast_1d(positive("sigmas", sigmas))
-        if sigmas.ndim != 1 or sigmas.size == 0:
-            raise DomainError("sigmas", f"an array of shape {sigmas.shape}", "at least one number > 0, in a row")
-        sigmas = tuple(map(float, sigmas))
+        levels = np.atleast_1d(positive("sigmas", sigmas))
+        if levels.ndim != 1 or levels.size == 0:
+            raise DomainError("sigmas", f"an array of shape {levels.shape}", "at least one number > 0, in a row")
+        sigmas = tuple(map(float, levels))
     if not isinstance(data, Dataset):
         raise DomainError("data", data, "a Dataset", "validation.data.load makes one of a file or folder")
     seed = integer("seed", seed, minimum=0, maximum=LARGEST_SEED)

@@ -63,8 +63,8 @@ class EmpiricalScore:
     the weight that pruning left out of Z.
 
     Domain: X and x of size at most 1e15, wherever their mean lies, and t in [1e-30, 1e30]. X and x are taken as the exact
-    numbers they are stored as. Weights depend on gaps between the |x - xi|^2/2t; these come from double-double numbers where
-    float64 does not resolve them, and are exact (to the precision of `dtype`) while |x - xi|^2/2t of the nearest pattern is
+    numbers they are stored as. Weights depend on gaps between the `|x - xi|^2/2t`; these come from double-double numbers where
+    float64 does not resolve them, and are exact (to the precision of `dtype`) while `|x - xi|^2/2t` of the nearest pattern is
     at most 1e18, and beyond where one pattern is clearly the nearest or the nearest are copies of one row.
 
     Raises

@@ -481,6 +481,7 @@ COMMANDS = [
     TIMES, [*TIMES, "-P", "10"], [*TIMES, "--alpha", "1", "-P", "2", "-N", "3"], [*TIMES, "--alpha", "1", "extra"],
     *_with([*TIMES, "--alpha", "0.2"], "--variances", "", "1,,2", "nan", "0", "a"),
     *_with([*TIMES, "--alpha", "0.2"], "--fractions", "1,1", "0.5", "-1"),
+    *_with(["times", "--model", "power-law", "-P", "1000", "-N", "20"], "--exponent", "-1", "nan", "inf", "a", ""),
     *_with([*TIMES, "--alpha", "0.2", "--model", "hidden"], "--activation", "", "nope", "__import__('os').mkdir('sprung')"),
     [*TIMES, "--alpha", "0.2", "--model", "isotropic", "--variances", "1,2"], [*TIMES, "--alpha", "0.2", "--frobnicate"],
     *_with(DIAGRAM, "--alpha", "", "a", "1", "1,1", "0,1", "-1,2", "nan,1", "1,inf", "1,2,3", "2,1"),

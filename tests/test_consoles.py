@@ -86,6 +86,7 @@ def test_audit_writes_its_files_and_prints(shown, encoding, rows, tmp_path):
     assert "[red]" in run.stdout  # brackets in names are no markup
     assert {path.name for path in out.iterdir()} == {
         "audit.png", "audit.nc", "audit-times.csv", "audit-sizes.csv", "audit-growth.csv", "audit-points.csv",
+        "points.csv", "points.nc", "points.png",
     }  # fmt: skip
     assert "²" in (out / "audit-times.csv").read_text(encoding="utf-8")  # files hold everything, whatever the console
 
@@ -99,7 +100,7 @@ def test_audit_writes_its_files_before_it_prints(shown, rows, tmp_path, monkeypa
     monkeypatch.setattr(terminal.console, "print", broken)
     with pytest.raises(UnicodeEncodeError):
         shown("ascii", "audit", rows, "--probes", 8, "--no-twin", "--no-finite-size", "--out", tmp_path / "out")
-    assert len(list((tmp_path / "out").iterdir())) == 6
+    assert len(list((tmp_path / "out").iterdir())) == 9
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
@@ -185,8 +186,10 @@ def test_audit_says_its_stages(geomem, tmp_path, rows):
     run = geomem("audit", rows, "--probes", 8)
     assert run.returncode == 0, run.stderr
     said = [line.split(" s: ")[1] for line in run.stderr.splitlines() if line.startswith("audit, ")]
-    assert said[0] == "spectrum of 54 x 4"
-    assert said[-3:] == ["empirical score of its Gaussian twin", "exact theory at this P and N", "done"]
+    assert "spectrum of 54 x 4" in said
+    stages = ["empirical score of its Gaussian twin", "exact theory at this P and N", "done"]
+    assert [stage for stage in said if stage in stages] == stages
+    assert said[-1] == "done"
 
 
 @pytest.mark.slow

@@ -8,9 +8,10 @@ import numpy as np
 
 from numerics.domain import nonnegative, positive
 from numerics.solvers import Solution
+from theory.loads import placed
 from theory.models import Mixture
 from theory.rem import MutualInformation, gaussian_rem, integrals
-from theory.times import deliver_value, placed
+from theory.times import deliver_value
 
 __all__ = ["basin_radius", "excess_entropy", "free_energy"]
 

@@ -22,8 +22,9 @@ import sympy as sp
 
 from numerics.domain import DomainError, choice, finite, positive
 from numerics.solvers import Solution, Status
-from theory.engine import Engine, engine, needs_dimension
-from theory.models import Field, Mixture, Spectrum
+from theory.engine import engine, needs_dimension
+from theory.loads import load, of_patch, placed
+from theory.models import Mixture, Spectrum
 from theory.rem import KINDS, closed_form, time_equation
 
 __all__ = [
@@ -36,43 +37,6 @@ __all__ = [
 ]
 
 _LOG_MIN, _LOG_MAX = math.log(np.finfo(float).tiny), math.log(np.finfo(float).max)
-
-
-def load(model: Any, alpha: Any = None, P: Any = None, N: Any = None) -> Any:
-    r"""The load :math:`\alpha=\log P/N`, checked, from whichever of `alpha` and (`P`, `N`) is given."""
-    if alpha is not None:
-        if P is not None or N is not None:
-            raise DomainError("alpha, P, N", (alpha, P, N), "either alpha, or P together with N")
-        if isinstance(alpha, sp.Expr) and not alpha.is_number:
-            return alpha
-        return positive("alpha", alpha)
-    if N is None and isinstance(model, Spectrum):
-        N = model.N
-    if P is None or N is None:
-        raise DomainError("alpha, P, N", (alpha, P, N), "either alpha, or P together with N")
-    N = positive("N", N)
-    if isinstance(P, int):  # of any size
-        if P < 2:
-            raise DomainError("P", P, "numbers >= 2")
-        return math.log(P) / N
-    P = finite("P", P, allowed="numbers >= 2")
-    if (P < 2).any():
-        raise DomainError("P", float(P[P < 2].flat[0]), "numbers >= 2")
-    return np.log(P) / N
-
-
-def placed(model: Any, alpha: Any = None, P: Any = None, N: Any = None) -> tuple[Engine, Any]:
-    """The engine of `model` and the checked load; mixtures and limits of power laws take N beside alpha as well."""
-    if not needs_dimension(model):
-        alpha = load(model, alpha, P, N)
-        return engine(model), alpha
-    if isinstance(model, Mixture):
-        N = model.dimension(N)
-    if alpha is None:
-        alpha = load(model, None, P, N)
-    elif P is not None:
-        raise DomainError("alpha, P", (alpha, P), "either of them")
-    return engine(model, N), positive("alpha", alpha)
 
 
 def deliver(solution: Solution, *, log: bool, what: str) -> Any:
@@ -99,26 +63,10 @@ def _symbolic(model: Any, alpha: Any) -> bool:
     return any(isinstance(p, sp.Expr) and not p.is_number for p in [alpha, *parameters])
 
 
-def _of_patch(model: Any, alpha: Any, P: Any, N: Any, patch: Any, equivariant: bool) -> tuple[Any, Any, Any, Any]:
-    """The model and load that a score sees: of the patch, where one is asked for, with P (or P x places) of them."""
-    if patch is None:
-        if equivariant:
-            raise DomainError("equivariant", equivariant, "left out without patch")
-        return model, alpha, P, N
-    if not isinstance(model, Field):
-        raise DomainError(
-            "patch", patch, "left out for this model", "Patches are those of StationaryField, ImageCovariance"
-        )
-    if alpha is not None or N is not None or P is None:
-        raise DomainError("alpha, P, N", (alpha, P, N), "P alone with a patch", "The patch knows its N")
-    seen = model.patch(patch, equivariant=equivariant)
-    return seen, load(seen, None, P) + (math.log(model.places) / seen.N if equivariant else 0.0), None, None
-
-
 def _time(
     kind: str, model: Any, alpha: Any, P: Any, N: Any, log: bool, patch: Any = None, equivariant: bool = False
 ) -> Any:
-    model, alpha, P, N = _of_patch(model, alpha, P, N, patch, equivariant)
+    model, alpha, P, N = of_patch(model, alpha, P, N, patch, equivariant)
     if needs_dimension(model):
         ready, alpha = placed(model, alpha, P, N)
     else:

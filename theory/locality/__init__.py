@@ -1,5 +1,6 @@
 """Locality: a score that sees patches memorises a patch when log P passes what the noisy patch tells of the clean one."""
 
+from theory.loads import patch_load
 from theory.locality.information import (
     information_criterion,
     markov_information,
@@ -7,7 +8,7 @@ from theory.locality.information import (
     patch_information,
     residual_entropy,
 )
-from theory.locality.patches import critical_patch, patch_diagram, patch_load
+from theory.locality.patches import critical_patch, patch_diagram
 
 __all__ = [
     "critical_patch",

@@ -16,9 +16,11 @@ import numpy as np
 import sympy as sp
 
 from numerics.domain import DomainError, positive
+from theory.loads import patch_load
 from theory.models import Field, Spectrum
 from theory.notation import r, t
 from theory.result import Result
+from theory.times import critical_alpha
 
 __all__ = ["information_criterion", "markov_information", "markov_limit", "patch_information", "residual_entropy"]
 
@@ -68,15 +70,11 @@ def patch_information(model: Field | Spectrum, t: Any, patch: Any = None, *, equ
         model = model.patch(patch, equivariant=equivariant)
     elif not isinstance(model, Spectrum):
         raise DomainError("model", model, "a field, or the Spectrum of a patch")
-    values = model.eigenvalues.reshape((-1,) + (1,) * t.ndim)
-    information = 0.5 * np.log1p(values / t).sum(axis=0)
-    return float(information) if information.ndim == 0 else information
+    return model.N * critical_alpha(model, t)  # of collapse: the load whose collapse time is t
 
 
 def residual_entropy(model: Any, t: Any, P: Any, patch: Any = None, *, equivariant: bool = False) -> Any:
     """Logarithm of how many patches share the weight at a typical noisy patch, max(0, log P_p - I). Source: [HKG26]."""
-    from theory.locality.patches import patch_load
-
     load = patch_load(model, P, equivariant=equivariant)
     entropy = np.maximum(0.0, load - patch_information(model, t, patch, equivariant=equivariant))
     return float(entropy) if entropy.ndim == 0 else entropy

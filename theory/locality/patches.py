@@ -6,29 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numerics.domain import DomainError, finite, positive
+from numerics.domain import finite, positive
+from theory.loads import patch_load
 from theory.locality.information import patch_information
 from theory.models import Field
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["critical_patch", "patch_diagram", "patch_load"]
-
-
-def patch_load(model: Field, P: Any, *, equivariant: bool = False) -> Any:
-    r""":math:`\log P_p`: P patches compete at one place, P times the number of places where all places share a bag.
-
-    Source: [KG24].
-
-    >>> from theory.models import StationaryField
-    >>> round(float(patch_load(StationaryField.power_law(32), 1000, equivariant=True)), 6)  # log(1000 * 32 * 32)
-    13.839227
-    """
-    P = finite("P", P, allowed="numbers >= 2")
-    if (P < 2).any():
-        raise DomainError("P", float(P[P < 2].flat[0]), "numbers >= 2")
-    return np.log(P) + (np.log(_field(model).places) if equivariant else 0.0)
+__all__ = ["critical_patch", "patch_diagram"]
 
 
 def critical_patch(model: Field, t: Any, P: Any, *, equivariant: bool = False) -> Any:
@@ -54,14 +40,13 @@ def critical_patch(model: Field, t: Any, P: Any, *, equivariant: bool = False) -
     >>> critical_patch(StationaryField.power_law(32), [1.0, 0.25, 0.0625, 0.01], 50_000).tolist()
     [5, 3, 3, 1]
     """
-    field = _field(model)
-    load = np.asarray(patch_load(field, P, equivariant=equivariant))
+    load = np.asarray(patch_load(model, P, equivariant=equivariant))
     t = positive("t", t)
     shape = np.broadcast_shapes(load.shape, t.shape)
     largest = np.zeros(shape, dtype=np.int64)
     open_ = np.ones(shape, dtype=bool)
-    for width in field.widths:
-        open_ = open_ & (np.asarray(patch_information(field, t, width, equivariant=equivariant)) <= load)
+    for width in model.widths:
+        open_ = open_ & (np.asarray(patch_information(model, t, width, equivariant=equivariant)) <= load)
         if not open_.any():
             break
         largest[open_] = width
@@ -82,31 +67,24 @@ def patch_diagram(model: Field, t: Any, P: Any, *, widths: Any = None, equivaria
     """
     import xarray as xr  # slow to import, and only needed here
 
-    field = _field(model)
+    load = patch_load(model, P, equivariant=equivariant)
     t, P = np.atleast_1d(finite("t", t)), np.atleast_1d(finite("P", P))
-    widths = [w for w in field.widths if w <= 15] if widths is None else list(widths)
-    information = np.array([patch_information(field, t, w, equivariant=equivariant) for w in widths])
-    load = patch_load(field, P, equivariant=equivariant)
+    widths = [w for w in model.widths if w <= 15] if widths is None else list(widths)
+    information = np.array([patch_information(model, t, w, equivariant=equivariant) for w in widths])
     data = xr.Dataset(
         {
             "information": (("width", "t"), information, {"units": "nats"}),
             "residual_entropy": (
                 ("width", "t", "P"),
-                np.maximum(0.0, load - information[:, :, None]),
+                np.maximum(0.0, np.atleast_1d(load) - information[:, :, None]),
                 {"units": "nats"},
             ),
             "critical_patch": (
                 ("t", "P"),
-                critical_patch(field, t[:, None], P[None, :], equivariant=equivariant),
+                critical_patch(model, t[:, None], P[None, :], equivariant=equivariant),
                 {"units": "pixels"},
             ),
         },
         {"width": widths, "t": t, "P": P},
     )
-    return data.assign_attrs(equivariant=int(equivariant), places=field.places)
-
-
-def _field(model: Any) -> Field:
-    if not isinstance(model, Field):
-        raise DomainError("model", model, "a StationaryField or an ImageCovariance")
-    return model
+    return data.assign_attrs(equivariant=int(equivariant), places=model.places)

@@ -113,6 +113,7 @@ def speciation_time(data: Any, *, convention: str = "ve", N: Any = None) -> floa
     that of this direction's choice, if it has one.
     Source: [BBBM24]; [ours: docs/derivations/mixtures.md].
 
+    >>> from theory.models import Isotropic
     >>> ones = np.ones(1024)
     >>> two = Mixture([0.5, 0.5], [Isotropic(1.0)] * 2, means=[ones, -ones])
     >>> round(speciation_time(two), 6), round(speciation_time(two, convention="vp"), 4)
@@ -203,6 +204,7 @@ def cloning_probability(mixture: Mixture, t: Any, *, convention: str = "ve") -> 
     The failure that looks normal: classes that a trained network merges or splits; this is the ideal score's.
     Source: [BBBM24] for equal classes; other weights and variances [ours: docs/derivations/mixtures.md].
 
+    >>> from theory.models import Isotropic
     >>> ones = np.ones(1024)
     >>> two = Mixture([0.5, 0.5], [Isotropic(1.0)] * 2, means=[ones, -ones])
     >>> cloning_probability(two, [3.0, 3.5, 4.0], convention="vp").round(3)

@@ -4,6 +4,11 @@ import os
 import sys
 from types import SimpleNamespace
 
+# pytest-xdist's workers share the cores: more threads than cores make small products ten times slower
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _workers > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _workers)))
+
 import matplotlib
 import pytest
 import torch

@@ -102,6 +102,15 @@ def test_jacobian_is_the_derivative(border, equivariant):
     assert np.abs(J - J.transpose(0, 2, 1)).max() > 1e-3  # a local score is no gradient
 
 
+def test_jacobian_with_a_window_is_the_derivative():
+    window = np.array([[0.2, 0.5, 0.2], [0.5, 1.0, 0.3], [0.1, 0.4, 0.6]])
+    L = LocalScore(IMAGES, patch=3, window=window, dtype="float64")
+    x, v, h = X.reshape(3, -1), RNG.normal(size=(3, 60)), 1e-5
+    slope = (L.score(x + h * v, 0.4) - L.score(x - h * v, 0.4)) / (2 * h)
+    np.testing.assert_allclose(np.einsum("bij,bj->bi", L.jacobian(x, 0.4), v), slope, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(L.jvp(x, 0.4, v), slope, rtol=1e-6, atol=1e-6)
+
+
 def test_kinds_and_shapes_come_back():
     grey = IMAGES[:, 0].astype(np.float32)
     L = LocalScore(grey, patch=lambda t: 1 if t < 0.1 else 3)

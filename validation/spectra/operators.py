@@ -36,7 +36,7 @@ class JacobianOperator:
     score : whatever `as_score` takes; x : (B, N) or (N,); t : one number > 0
 
     `symmetric` : whether J is known to be so; `method` : how products are found; `products` : how many were asked for (a product
-    is one pass over all points).
+    is one pass over all points); `at_once` : whether one call takes several vectors a point, (B, k, N).
     """
 
     def __init__(self, score: Any, x: Any, t: float):
@@ -51,7 +51,7 @@ class JacobianOperator:
             raise DomainError("t", level.shape, "one number > 0")
         self.x, self.t, self.products = points.double(), float(level), 0
         self.B, self.N = self.x.shape
-        self.symmetric, self.method = True, "closed form"
+        self.symmetric, self.method, self.at_once = True, "closed form", True
         self._transposed: Callable[[torch.Tensor], torch.Tensor] | None = None
         self._apply = self._chosen()
 
@@ -62,10 +62,10 @@ class JacobianOperator:
 
     def each(self, v: torch.Tensor) -> torch.Tensor:
         """J v for k vectors a point, (B, k, N)."""
-        if isinstance(self.score, Empirical):
+        if self.at_once:
             self.products += v.shape[1]
             return self._apply(v)
-        return torch.stack([self(v[:, k]) for k in range(v.shape[1])], dim=1)
+        return torch.stack([self(w) for w in v.unbind(dim=1)], dim=1)
 
     def transposed(self, v: torch.Tensor) -> torch.Tensor:
         """J^T v, (B, N); J v where J is symmetric.
@@ -83,9 +83,20 @@ class JacobianOperator:
             )
         return self._transposed(v)
 
-    def symmetric_part(self, v: torch.Tensor) -> torch.Tensor:
-        """(J + J^T) v/2."""
-        return self(v) if self.symmetric else 0.5 * (self(v) + self.transposed(v))
+    @property
+    def has_transposed(self) -> bool:
+        """Whether J^T v is to be had."""
+        return self.symmetric or self._transposed is not None
+
+    def symmetric_each(self, v: torch.Tensor) -> torch.Tensor:
+        """(J + J^T) v/2 for k vectors a point, (B, k, N); J v where J^T v is not to be had."""
+        forth = self.each(v)
+        if self.symmetric or self._transposed is None:
+            return forth
+        self.products += v.shape[1]
+        if self.at_once:
+            return 0.5 * (forth + self._transposed(v))
+        return 0.5 * (forth + torch.stack([self._transposed(w) for w in v.unbind(dim=1)], dim=1))
 
     # --- which products -----------------------------------------------------------------------------------------------------
 
@@ -98,17 +109,17 @@ class JacobianOperator:
             diagonal = -1 / (self.t + face.variances.to(self.x.device))
             return lambda v: v * diagonal
         if isinstance(face, AutogradScore):
-            self.symmetric = False
+            self.symmetric = self.at_once = False
             return self._differentiated(face)
         if hasattr(face, "jvp") and self.B * self.N**2 > ENTRIES:
-            self.symmetric, self.method = False, "the score's own products"
+            self.symmetric, self.method, self.at_once = False, "the score's own products", False
             self._matrix_transposed(face)
             return lambda v: face.jvp(self.x, self.t, v)
         self.method = "matrix"
         J = face.jacobian(self.x, self.t).double()
         self.symmetric = bool((J - J.mT).abs().max() <= 1e-9 * J.abs().max())
-        self._transposed = lambda v: torch.einsum("bji,bj->bi", J, v)
-        return lambda v: torch.einsum("bij,bj->bi", J, v)
+        self._transposed = lambda v: torch.einsum("bji,b...j->b...i", J, v)
+        return lambda v: torch.einsum("bij,b...j->b...i", J, v)
 
     def _matrix_transposed(self, face: Any) -> None:
         kept: list[torch.Tensor] = []

@@ -25,6 +25,7 @@ from validation.spectra.score_functions import as_score
 
 __all__ = ["effective_dimension", "leading_directions", "spectral_density"]
 
+BASIS = 1 << 25  # numbers of the Lanczos vectors held at once (0.25 GB)
 HALF = 0.5  # an eigenvalue below it belongs to the data more than to the noise
 
 
@@ -97,7 +98,7 @@ def _trace(
         for units in torch.eye(J.N, dtype=torch.float64, device=J.x.device).split(max(2, probes)):
             total += (units * J.each(units.expand(J.B, -1, -1))).sum(dim=(1, 2))
         return total.cpu().numpy(), np.zeros(J.B)
-    signs = torch.stack(list(_signs(J, probes, seed)), dim=1)
+    signs = _signs(J, probes, seed)
     own = (signs * J.each(signs)).sum(dim=2).T.cpu().numpy()
     if control is None:
         return own.mean(axis=0), own.std(axis=0, ddof=1) / math.sqrt(probes)
@@ -118,10 +119,15 @@ def _closed(control: JacobianOperator) -> np.ndarray:
     return control(torch.ones_like(control.x)).sum(dim=1).cpu().numpy()
 
 
-def _signs(J: JacobianOperator, probes: int, seed: int):
+def _signs(J: JacobianOperator, probes: int, seed: int) -> torch.Tensor:
+    """(B, probes, N) random signs, on the device of the points; the first do not hang on `probes`."""
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(probes):
-        yield (2.0 * torch.randint(0, 2, (J.B, J.N), generator=generator, dtype=torch.float64) - 1.0).to(J.x.device)
+    bits = torch.randint(0, 2, (probes, J.B, J.N), generator=generator, dtype=torch.int8)
+    return (2 * bits.transpose(0, 1).to(torch.float64) - 1).to(J.x.device)
+
+
+def _units(J: JacobianOperator) -> torch.Tensor:
+    return torch.eye(J.N, dtype=torch.float64, device=J.x.device).expand(J.B, -1, -1)
 
 
 def spectral_density(
@@ -170,20 +176,20 @@ def spectral_density(
     if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all():
         raise DomainError("values", np.shape(values), "a non-empty one-dimensional array of finite numbers")
     J = JacobianOperator(score, x, t)
-    steps, part, asymmetry = min(steps, J.N), _symmetric(J), []
-    density, below, kept = [], [], []
-    exact = probes >= J.N
+    steps, exact = min(steps, J.N), probes >= J.N
     starts = _units(J) if exact else _signs(J, probes, seed)
-    for v in starts:
-        if not J.symmetric and part is not J:
-            difference, mean = J(v) - J.transposed(v), 0.5 * (J(v) + J.transposed(v))
-            asymmetry.append(float((0.5 * difference).norm() / mean.norm()))
-        nodes, weights = _lanczos(lambda w: -J.t * part(w), v, steps)
-        gaps = (grid[None, None, :] - nodes[:, :, None]) / width
-        density.append((weights[:, :, None] * np.exp(-0.5 * gaps**2)).sum(axis=1) / (width * math.sqrt(2 * math.pi)))
-        below.append((weights[:, :, None] * (nodes[:, :, None] <= grid)).sum(axis=1))
-        kept.append(J.N * (weights * (nodes < HALF)).sum(axis=1))
-    density, below, kept = (np.array(a) for a in (density, below, kept))  # (probes, B, K), (probes, B)
+    density, below, kept, asymmetry = [], [], [], []
+    for v in starts.split(max(1, BASIS // (steps * J.B * J.N)), dim=1):
+        if J.has_transposed and not J.symmetric:
+            mean, forth = J.symmetric_each(v), J.each(v)
+            asymmetry.append((forth - mean).norm(dim=(0, 2)) / mean.norm(dim=(0, 2)))
+        nodes, weights = _lanczos(J, v, steps)  # (B, k, steps)
+        gaps = (grid - nodes[..., None]) / width
+        density.append((weights[..., None] * np.exp(-0.5 * gaps**2)).sum(axis=2) / (width * math.sqrt(2 * math.pi)))
+        below.append((weights[..., None] * (nodes[..., None] <= grid)).sum(axis=2))
+        kept.append(J.N * (weights * (nodes < HALF)).sum(axis=2))
+    # (probes, B, K), (probes, B)
+    density, below, kept = (np.concatenate(a, axis=1).swapaxes(0, 1) for a in (density, below, kept))
     n = len(kept)
     replicas = density.mean(axis=1)  # a probe is one draw for all points
     zero = np.zeros(kept.shape[1])
@@ -202,56 +208,34 @@ def spectral_density(
             "products": J.products,
             "method": J.method,
             "broadening": width,
-            "asymmetry": 0.0 if J.symmetric else (float(np.mean(asymmetry)) if asymmetry else math.nan),
+            "asymmetry": 0.0 if J.symmetric else (float(torch.cat(asymmetry).mean()) if asymmetry else math.nan),
         },
     )
 
 
-def _units(J: JacobianOperator):
-    for i in range(J.N):
-        unit = torch.zeros_like(J.x)
-        unit[:, i] = 1.0
-        yield unit
-
-
-def _symmetric(J: JacobianOperator):
-    """(J + J^T)/2, or J as it stands where J^T v is not to be had."""
-    if J.symmetric:
-        return J
-    try:
-        J.transposed(torch.zeros_like(J.x))
-    except DomainError:
-        return J
-    return J.symmetric_part
-
-
-def _lanczos(apply: Any, v: torch.Tensor, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ritz values and weights (B, steps) of Lanczos from v (B, N), all points at once, with full reorthogonalisation."""
-    B = len(v)
-    q = v / v.norm(dim=1, keepdim=True)
-    basis, alphas, betas = [q], [], []
+def _lanczos(J: JacobianOperator, v: torch.Tensor, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ritz values and weights (B, k, steps) of A from v (B, k, N), all at once, with full reorthogonalisation."""
+    B, probes, N = v.shape
+    Q = torch.zeros(B, probes, steps, N, dtype=torch.float64, device=v.device)
+    Q[:, :, 0] = v / v.norm(dim=2, keepdim=True)
+    alpha, beta = (torch.zeros(B, probes, steps, dtype=torch.float64, device=v.device) for _ in range(2))
     for k in range(steps):
-        w = apply(q).double()
-        alphas.append((w * q).sum(dim=1))
-        Q = torch.stack(basis, dim=1)  # (B, k + 1, N)
+        q, basis = Q[:, :, k], Q[:, :, : k + 1]
+        w = -J.t * J.symmetric_each(q).double()
+        alpha[:, :, k] = (w * q).sum(dim=2)
         for _ in range(2):
-            w = w - torch.einsum("bk,bkn->bn", torch.einsum("bkn,bn->bk", Q, w), Q)
-        beta = w.norm(dim=1)
+            w = w - torch.einsum("pbk,pbkn->pbn", torch.einsum("pbkn,pbn->pbk", basis, w), basis)
         if k + 1 == steps:
             break
+        length = w.norm(dim=2)
         # an exhausted Krylov space: beta is 0 there, and a zero vector keeps it so
-        alive = beta > 1e-12
-        betas.append(torch.where(alive, beta, 0.0))
-        q = torch.where(alive[:, None], w / torch.where(alive, beta, 1.0)[:, None], 0.0)
-        basis.append(q)
-    a, b = (
-        torch.stack(alphas, dim=1).cpu().numpy(),
-        torch.stack(betas, dim=1).cpu().numpy() if betas else np.zeros((B, 0)),
-    )
-    nodes, weights = np.zeros((B, steps)), np.zeros((B, steps))
-    for i in range(B):
-        value, vector = eigh_tridiagonal(a[i], b[i])
-        nodes[i], weights[i] = value, vector[0] ** 2
+        alive = length > 1e-12
+        beta[:, :, k] = torch.where(alive, length, 0.0)
+        Q[:, :, k + 1] = torch.where(alive[..., None], w / torch.where(alive, length, 1.0)[..., None], 0.0)
+    a, b = alpha.reshape(-1, steps).cpu().numpy(), beta.reshape(-1, steps).cpu().numpy()[:, : steps - 1]
+    solved = [eigh_tridiagonal(*pair) for pair in zip(a, b, strict=True)]
+    nodes = np.array([value for value, _ in solved]).reshape(B, probes, steps)
+    weights = np.array([vector[0] ** 2 for _, vector in solved]).reshape(B, probes, steps)
     return nodes, weights
 
 
@@ -285,11 +269,10 @@ def leading_directions(
     values, vectors, residuals, products, method = [], [], [], 0, ""
     for b in range(len(points)):
         J = JacobianOperator(score, points[b : b + 1], t)
-        part = _symmetric(J)
 
-        def apply(v: np.ndarray, J: JacobianOperator = J, part: Any = part) -> np.ndarray:
-            w = torch.from_numpy(np.array(v, dtype=float).reshape(1, -1)).to(J.x.device)
-            return (w + J.t * part(w))[0].cpu().numpy()  # 1 - A, whose largest are A's least
+        def apply(v: np.ndarray, J: JacobianOperator = J) -> np.ndarray:
+            w = torch.from_numpy(np.array(v, dtype=float).reshape(1, 1, -1)).to(J.x.device)
+            return (w + J.t * J.symmetric_each(w))[0, 0].cpu().numpy()  # 1 - A, whose largest are A's least
 
         start = np.random.default_rng((seed, b)).normal(size=J.N)
         operator = LinearOperator((J.N, J.N), matvec=apply, dtype=np.float64)

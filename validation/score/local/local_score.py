@@ -142,9 +142,8 @@ class LocalScore:
             for c, at in enumerate(centre.tolist()):
                 unit = torch.zeros_like(q)
                 unit[:, at] = 1.0
-                gradient = engine.jvp(q, level, unit) * (
-                    scale / scale[at]
-                )  # J of the patch is symmetric: a row is a column
+                row_of_patch = engine.jvp(q, level, unit)  # J of the patch is symmetric: a row is a column
+                gradient = row_of_patch * scale / scale[at]
                 total = torch.zeros(
                     len(q), self.C, self.H + 2 * half, self.W + 2 * half, dtype=torch.float64, device=self.device
                 )

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from numerics.domain import DomainError
-from validation.networks.adapters import ModelScore
+from validation.networks import ModelScore
 
 __all__ = ["PixelScale", "check_scale", "pixel_scales"]
 

@@ -119,7 +119,7 @@ class ModelScore(_Flat):
         that has it as `.sample`. Of twice as many channels (a learned variance) the first half is taken.
     predicts : "noise", "x0", "v" or "score", see `validation.networks.conventions`
     convention : how y relates to x: "ve" and "edm", y = x; "vp" and "ddpm", y = x/sqrt(1+t)
-    condition : what the model is told of the noise: "t", "sigma", "c_noise" (log(sigma)/4), "ou" (tau), "alpha_bar",
+    condition : how the model is given the noise: "t", "sigma", "c_noise" (log(sigma)/4), "ou" (tau), "alpha_bar",
         "log_snr", or a callable of t; default that of the convention: t, sigma, tau and alpha-bar
     shape : of one point where the model wants images, e.g. (1, 28, 28)
     centre, unit : the model was trained on (data - centre)/unit; x, t and the score are in the data's own units
@@ -175,5 +175,5 @@ class ModelScore(_Flat):
         return other
 
     def _level(self, x: torch.Tensor, t: float) -> torch.Tensor:
-        """(B,) what the model is told of the noise."""
+        """(B,) how the model is given the noise."""
         return torch.full((len(x),), float(self.condition(t)), dtype=x.dtype, device=x.device)

@@ -158,7 +158,7 @@ class ModelScore(_Flat):
         see `validation.networks.conventions`
     convention : how y relates to x: "ve" and "edm", y = x; "vp" and "ddpm", y = x/sqrt(1+t); "flow", y = x/(1+sqrt(t)).
         With predicts="edm" the input is c_in x = x/sqrt(t + sigma_data^2).
-    condition : what the model is told of the noise: "t", "sigma", "c_noise" (log(sigma)/4), "ou" (tau), "alpha_bar",
+    condition : how the model is given the noise: "t", "sigma", "c_noise" (log(sigma)/4), "ou" (tau), "alpha_bar",
         "log_snr", "flow_time" (s in (0, 1)), or a callable of t; default that of the convention: t, sigma, tau, alpha-bar
         and s; c_noise with predicts="edm"
     shape : of one point where the model wants images, e.g. (1, 28, 28)
@@ -228,5 +228,5 @@ class ModelScore(_Flat):
         return other
 
     def _level(self, x: torch.Tensor, t: float) -> torch.Tensor:
-        """(B,) what the model is told of the noise."""
+        """(B,) how the model is given the noise."""
         return torch.full((len(x),), float(self.condition(t)), dtype=x.dtype, device=x.device)

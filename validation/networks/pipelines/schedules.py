@@ -1,6 +1,6 @@
-r"""What a scheduler of diffusers says of a network: how its input is scaled, what it is told of the noise, what it predicts.
+r"""What a scheduler of diffusers says of a network: scaling of its input, noise conditioning, prediction.
 
-    scheduler                             y given to the network      noise is told as        t from
+    scheduler                             y given to the network      noise is given as       t from
     with alphas_cumprod (DDPM, Heun ..)   x/sqrt(1+t)                 timestep                (1-abar)/abar, log-interpolated
     Euler, continuous v prediction        x/sqrt(1+t)                 log(sigma)/4            sigma^2
     EDM (Euler, DPM-Solver, cosine)       x/sqrt(t+sigma_data^2)      its precondition_noise  sigma^2
@@ -41,8 +41,8 @@ _NO_SCORE = {  # networks that were trained, or distilled, for something else
 class Schedule:
     """One noise convention, in the network's own units.
 
-    kind : in words; predicts : see `validation.networks.conventions`; scale(t) : y = scale x; level(t) : what the network is
-    told; t_range : noise variances it was trained on; sigma_data : of EDM's preconditioning; sign : of the output
+    kind : in words; predicts : see `validation.networks.conventions`; scale(t) : y = scale x; level(t) : its noise
+    conditioning; t_range : noise variances it was trained on; sigma_data : of EDM's preconditioning; sign : of the output
     whole : levels are integers; log_t : (T,) log t of the integer timesteps, where there are such
     """
 

@@ -9,15 +9,18 @@ from validation.training.noise_levels import NoiseLevels
 from validation.training.progress import training_bar
 from validation.training.source import Member, Points, members, points, split
 from validation.training.trainer import Trainer
+from validation.training.watch import Departure, Watch
 
 __all__ = [
     "FACTOR",
     "FLOOR",
+    "Departure",
     "Member",
     "NoiseLevels",
     "Points",
     "Trainer",
     "TrainingConfig",
+    "Watch",
     "convergence",
     "fingerprint",
     "launched",

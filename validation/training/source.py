@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from numerics.domain import DomainError
-from validation.data import Copies, find_copies, load
+from validation.data import Copies, Dataset, find_copies, load
 from validation.networks import NetworkScore
 from validation.spectra import BlockData
 from validation.training.checkpoint import fingerprint, load_denoiser, read
@@ -61,23 +61,29 @@ def split(source: Mapping[str, Any], *, device: str = "cpu") -> tuple[torch.Tens
 def points(source: Mapping[str, Any], *, device: str = "cpu") -> Points:
     """Points to train on, points kept back, and the exact score where it is known, from a record of where the data come from.
 
-    source : {"data": a path that `validation.data.load` reads, "digits" or "linear", "seed", and "limit", "image_size", "key"}
+    source : {"data": a path that `validation.data.load` reads, "digits" or "linear", "seed", and "limit", "image_size", "key",
+    "held_out"}
 
     Rows are shuffled by the seed; a tenth of them, at most 512, is kept back. The first P of the rest are the training set of
     size P, so that smaller sets are parts of larger ones. Points kept back that are among the rest too, exactly or nearly
-    (`validation.data.find_copies`), are left out: no training set of these data has a fresh point in it.
+    (`validation.data.find_copies`), are left out: no training set of these data has a fresh point in it. With "held_out", a path
+    of points of the same shape, all rows are trained on and the fresh points are from there.
+
+    Raises
+    ------
+    DomainError : held-out points of another shape
     """
     options = dict(source)
-    data, seed = options.pop("data"), options.pop("seed")
+    data, seed, given = options.pop("data"), options.pop("seed"), options.pop("held_out", None)
     if data == "linear":
         X = LINEAR.sample(_LINEAR_POINTS, (seed, 0))
         return Points(X[_HELD_OUT:], X[:_HELD_OUT], LINEAR.exact(), Copies.none(_HELD_OUT))
     # by name even beside a folder of that name: a checkpoint knows its data wherever it is read
     dataset = load(None if data == "digits" else data, seed=seed, **options)
     rows = dataset.X
-    X = torch.from_numpy(np.array(rows, dtype=np.float64))
-    if len(dataset.shape) > 1:
-        X = X.reshape(len(X), *((1,) if len(dataset.shape) == 2 else ()), *dataset.shape)
+    X = _shaped(dataset)
+    if given is not None:
+        return _with_given(dataset, X, load(given, seed=seed, **(options | {"limit": None})), seed, device)
     order = torch.randperm(len(X), generator=torch.Generator().manual_seed(seed))
     kept = min(_HELD_OUT, len(X) // 10)
     copies = Copies.none(0)
@@ -85,6 +91,22 @@ def points(source: Mapping[str, Any], *, device: str = "cpu") -> Points:
         first, rest = order[:kept].numpy(), order[kept:].numpy()
         copies = find_copies(np.asarray(rows[first]), np.asarray(rows[rest]), device=device)
     return Points(X[order[kept:]], X[order[:kept][torch.from_numpy(copies.keep)]], None, copies)
+
+
+def _shaped(dataset: Dataset) -> torch.Tensor:
+    X = torch.from_numpy(np.array(dataset.X, dtype=np.float64))
+    if len(dataset.shape) > 1:
+        X = X.reshape(len(X), *((1,) if len(dataset.shape) == 2 else ()), *dataset.shape)
+    return X
+
+
+def _with_given(dataset: Dataset, X: torch.Tensor, other: Dataset, seed: int, device: str) -> Points:
+    if other.shape != dataset.shape:
+        raise DomainError("held_out", other.shape, f"points of the shape of the data, {dataset.shape}")
+    g = torch.Generator().manual_seed(seed)
+    order, chosen = torch.randperm(len(X), generator=g), torch.randperm(len(other.X), generator=g)[:_HELD_OUT]
+    copies = find_copies(np.asarray(other.X[chosen.numpy()]), np.asarray(dataset.X), device=device)
+    return Points(X[order], _shaped(other)[chosen[torch.from_numpy(copies.keep)]], None, copies)
 
 
 def members(path: str | os.PathLike, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Iterator[Member]:

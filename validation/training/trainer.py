@@ -8,6 +8,7 @@ Members share nothing: the loss is the sum of theirs, Adam works entry by entry 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from numerics.domain import DomainError, integer
-from numerics.store import versions
+from numerics.store import atomic, versions
 from validation.devices import device_of
 from validation.networks import Denoiser, Scale, build
 from validation.training import checkpoint as files
@@ -28,6 +29,7 @@ from validation.training.configuration import TrainingConfig
 from validation.training.distributed import Processes
 from validation.training.interrupt import deferred_interrupt
 from validation.training.muon import Muon
+from validation.training.watch import Watch
 
 __all__ = ["Trainer"]
 
@@ -59,6 +61,7 @@ class Trainer:
     distributed : split each batch over the processes that torchrun or accelerate launch started, see
         `validation.training.distributed`
     note : mapping kept in the checkpoint, e.g. where the data came from
+    watch : `Watch`, optional: held-out points whose loss is followed; steps, batches and weights are the same without it
 
     Raises
     ------
@@ -84,6 +87,7 @@ class Trainer:
         resume: bool = True,
         distributed: bool = False,
         note: Mapping[str, Any] | None = None,
+        watch: Watch | None = None,
     ):
         self.config = TrainingConfig() if config is None else config
         self.device = device_of(device)
@@ -118,6 +122,9 @@ class Trainer:
             "training": self.config.as_dict(),
             "note": dict(note or {}),
         }
+        self.watch = watch
+        if watch is not None:
+            watch.begin(self.data, self.config.noise, self.config.steps, self.path)
         if self.path is not None and resume and self.path.exists():
             self._restore(*files.read(self.path))
 
@@ -141,9 +148,13 @@ class Trainer:
         mean = torch.full((self.members,), float("nan"), device=self.device, dtype=self.config.dtype)
         saved, shown, stopped = time.monotonic(), time.monotonic(), False
         self.denoiser.train()
+        if self.watch is not None:
+            self._begin_watch(self.watch)
         with deferred_interrupt() as asked:
             while self.step < end and not (stopped := self._stopped(asked)):
                 loss = self._advance()
+                if self.watch is not None and self.step in self.watch.steps:
+                    self._check(self.watch)
                 mean = torch.where(mean.isnan(), loss, mean.lerp(loss, 0.01))
                 now = time.monotonic()
                 if progress and (now - shown > 0.25 or self.step == end):
@@ -171,8 +182,50 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint, if the run has a path (in a distributed run: the first process does)."""
-        if self.path is not None and (self.processes is None or self.processes.rank == 0):
-            files.write(self.path, self._state(), self.record | {"step": self.step, "versions": versions()})
+        if self.path is not None and self._first:
+            self._write(self.path)
+
+    @property
+    def _first(self) -> bool:
+        return self.processes is None or self.processes.rank == 0
+
+    def _write(self, path: Path) -> None:
+        files.write(path, self._state(), self.record | {"step": self.step, "versions": versions()})
+
+    def _begin_watch(self, watch: Watch) -> None:
+        if self.step == 0 and not watch.history:
+            for file in (watch.rolling, *map(watch.kept, range(self.members))):
+                if file is not None and self._first:  # of an earlier run that this one replaces
+                    file.unlink(missing_ok=True)
+            self._check(watch)
+        elif watch.history and watch.history[-1]["step"] == self.step:
+            self._keep(watch)  # what a run that was killed right after its last check had not written
+
+    def _check(self, watch: Watch) -> None:
+        """The order makes a run that is killed between any two lines end with the files of one that was not."""
+        if not self._first:
+            return
+        for found in watch.check(self.step, self.averaged()):
+            kept, rolling = watch.kept(found.member), watch.rolling
+            if kept is not None and rolling is not None and rolling.exists():
+                with atomic(kept) as temporary:
+                    shutil.copyfile(rolling, temporary)
+        self.record["watch"] = watch.record
+        watch.write_log()
+        self.save()
+        self._keep(watch)
+
+    def _keep(self, watch: Watch) -> None:
+        snapshot, rolling = watch.snapshot(self.step), watch.rolling
+        if not self._first:
+            return
+        if snapshot is not None:
+            self._write(snapshot)
+        if rolling is not None:
+            if len(watch.departures()) < self.members and self.step < self.config.steps:
+                self._write(rolling)
+            else:
+                rolling.unlink(missing_ok=True)
 
     def _stopped(self, asked: Event) -> bool:
         return self.processes.any(asked.is_set()) if self.processes else asked.is_set()
@@ -213,6 +266,10 @@ class Trainer:
             if record[key] != self.record[key]:
                 remedy = f"It was made with {key} = {record[key]}. Give another path, or start anew (--no-resume)"
                 raise DomainError("checkpoint", str(self.path), "a checkpoint of this very run", remedy)
+        if "watch" in record:
+            self.record["watch"] = record["watch"]
+            if self.watch is not None:
+                self.watch.resume(record["watch"])
         self.step = record["step"]
         prefix = "weights."
         self.denoiser.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})

@@ -15,7 +15,7 @@ import torch
 from numerics.domain import DomainError
 from validation.data import load
 from validation.networks import DiffusersScore, ModelScore, check_scale, pipeline_mark, pixel_scales
-from validation.networks.saved import contents, load_scheduler
+from validation.networks.pipelines.saved import contents, load_scheduler
 
 diffusers = pytest.importorskip("diffusers")
 from diffusers.training_utils import EMAModel  # noqa: E402 (after the check that diffusers is there)

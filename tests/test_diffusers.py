@@ -274,12 +274,11 @@ def _write(folder, index):
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda at: DiffusersScore(unet(), diffusers.FlowMatchEulerDiscreteScheduler()), "alphas_cumprod.*ModelScore"),
-        (lambda at: DiffusersScore(unet(), diffusers.EDMEulerScheduler()), "alphas_cumprod.*ModelScore"),
-        (lambda at: DiffusersScore(unet(), diffusers.ScoreSdeVeScheduler()), "alphas_cumprod.*ModelScore"),
+        (lambda at: DiffusersScore(unet(), diffusers.IPNDMScheduler()), "alphas_cumprod.*ModelScore"),
+        (lambda at: DiffusersScore(unet(), diffusers.CMStochasticIterativeScheduler()), "consistency model"),
         (
-            lambda at: DiffusersScore(unet(), diffusers.EulerDiscreteScheduler(timestep_type="continuous")),
-            "timestep_type.*c_noise",
+            lambda at: DiffusersScore(unet(), diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True)),
+            "invert_sigmas.*ModelScore",
         ),
         (
             lambda at: DiffusersScore(

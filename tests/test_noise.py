@@ -11,6 +11,7 @@ PAIRS = [
     (noise.t_from_sigma, noise.t_to_sigma),
     (noise.t_from_ou, noise.t_to_ou),
     (noise.t_from_alpha_bar, noise.t_to_alpha_bar),
+    (noise.t_from_flow, noise.t_to_flow),
     (noise.t_from_log_snr, noise.t_to_log_snr),
 ]
 
@@ -31,9 +32,10 @@ def test_small_times_keep_their_digits():
 
 def test_signal_to_noise_is_that_of_each_process():
     """The variance of the noise over the squared factor of the data is t."""
-    tau, alpha_bar = 0.7, 0.3
+    tau, alpha_bar, s = 0.7, 0.3, 0.8
     assert noise.t_from_ou(tau) == pytest.approx((1 - np.exp(-2 * tau)) / np.exp(-tau) ** 2)
     assert noise.t_from_alpha_bar(alpha_bar) == pytest.approx((1 - alpha_bar) / np.sqrt(alpha_bar) ** 2)
+    assert noise.t_from_flow(s) == pytest.approx(s**2 / (1 - s) ** 2)
     assert noise.t_from_log_snr(np.log(4.0)) == pytest.approx(0.25)
 
 

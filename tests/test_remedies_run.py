@@ -156,23 +156,24 @@ def test_the_cast_of_a_network_inside_a_callable():
     assert torch.isfinite(DiffusersScore(wrapped, scheduler, dtype=torch.float64).jacobian(X[:1], 0.3)).all()
 
 
-@runs("Use ModelScore for others", "Use ModelScore with condition='c_noise'", "Wrap other modules in ModelScore")
+@runs("Use ModelScore for others", "Use ModelScore with convention='flow'", "Wrap other modules in ModelScore")
 def test_what_the_adapter_of_diffusers_refuses_runs_in_model_score():
     diffusers = pytest.importorskip("diffusers")
     unet, _ = network("UNet2DModel", PLAIN | {"add_attention": False}, torch.float64)
     for scheduler, name, options in (
-        (diffusers.EDMEulerScheduler(), "ModelScore", {"convention": "edm", "predicts": "x0"}),
+        (diffusers.IPNDMScheduler(), "ModelScore", {"convention": "edm", "predicts": "x0"}),
         (
-            diffusers.EulerDiscreteScheduler(timestep_type="continuous"),
-            "ModelScore with condition='c_noise'",
-            {"convention": "edm", "predicts": "x0", "condition": "c_noise"},
+            diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+            "ModelScore with convention='flow'",
+            {"convention": "flow", "predicts": "x0", "condition": lambda t: 1 / (1 + t**0.5)},
         ),
     ):
         assert name in remedy(DiffusersScore, unet, scheduler)
         face = ModelScore(unet, shape=(1, 8, 8), **options)
         level = face.condition(0.3)
         with torch.no_grad():
-            right = (unet(X.reshape(2, 1, 8, 8), torch.full((2,), level).double()).sample.flatten(1) - X) / 0.3
+            y = X * face.scale(0.3)
+            right = (unet(y.reshape(2, 1, 8, 8), torch.full((2,), level).double()).sample.flatten(1) - X) / 0.3
         torch.testing.assert_close(face.score(X, 0.3), right, rtol=1e-10, atol=1e-10)
     plain = torch.nn.Linear(3, 3)
     assert "ModelScore" in remedy(NetworkScore, plain)

@@ -15,10 +15,12 @@ from numerics.domain import DomainError, finite, nonnegative
 
 __all__ = [
     "t_from_alpha_bar",
+    "t_from_flow",
     "t_from_log_snr",
     "t_from_ou",
     "t_from_sigma",
     "t_to_alpha_bar",
+    "t_to_flow",
     "t_to_log_snr",
     "t_to_ou",
     "t_to_sigma",
@@ -104,6 +106,30 @@ def t_to_alpha_bar(t: Any) -> Any:
     """
     t, _ = _checked("t", t)
     return _plain(1 / (1 + t))
+
+
+def t_from_flow(s: Any) -> Any:
+    r"""VE time from the time of linear flow matching, :math:`t=(s/(1-s))^2`, :math:`0\le s<1`.
+
+    There :math:`x=(1-s)\,\xi+s\,\omega`; divide x by :math:`1-s`. A shifted schedule changes which s are visited, not this.
+
+    >>> t_from_flow(0.5)
+    1.0
+    """
+    s, lib = _checked("s", s)
+    if lib is np and (s >= 1).any():
+        raise DomainError("s", float(s[s >= 1].flat[0]), "in [0, 1)")
+    return _plain((s / (1 - s)) ** 2)
+
+
+def t_to_flow(t: Any) -> Any:
+    r"""Time of linear flow matching :math:`s=\sqrt t/(1+\sqrt t)`.
+
+    >>> t_to_flow(1.0)
+    0.5
+    """
+    t, lib = _checked("t", t)
+    return _plain(lib.sqrt(t) / (1 + lib.sqrt(t)))
 
 
 def t_from_log_snr(log_snr: Any) -> Any:

@@ -4,7 +4,7 @@ P training points :math:`\xi^\mu` are iid from a Gaussian model; :math:`Z(x)=\su
 the average over the patterns is a contour integral (`theory.finite_size.law`), for P from 2 to :math:`e^{500}` and any N;
 what is left, the average over x (and over F of a hidden manifold), is taken over few draws, with controls of known mean.
 
-Two settings, always told apart:
+Two settings, always kept apart:
 
 * *fresh*: x does not depend on the P patterns. ``kind="clean"``: x is a new data point; ``kind="noisy"``: that with noise.
 * *planted*: x comes from one of the P patterns, ``x = xi^1 + sqrt(t) omega`` (noisy) or ``x = xi^1`` (clean), and its term

@@ -20,7 +20,7 @@ from theory.result import with_equation
 
 __all__ = ["THRESHOLD", "GapTimes", "SpectralGaps", "gap_opening_times", "spectral_gaps", "visibility"]
 
-THRESHOLD = 0.1  # least gap, in units of 1/t, that counts as visible unless told otherwise
+THRESHOLD = 0.1  # least gap, in units of 1/t, that counts as visible by default
 
 
 def gap_equation(model: GaussianModel | None = None) -> sp.Eq:

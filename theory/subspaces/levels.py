@@ -211,7 +211,7 @@ def visible_window(model: GaussianModel, P: Any, N: int, variance: Any = None, *
 
     Returns
     -------
-    (..., K) opening times, NaN where the direction is never told from noise: *low-variance directions are lost first*.
+    (..., K) opening times, NaN where the direction is never distinguished from noise: *low-variance directions are lost first*.
 
     >>> visible_window(Subspaces([0.5, 0.5], [1.0, 0.1]), 1000, 20, threshold=0.5).tolist()
     [1.0, nan]

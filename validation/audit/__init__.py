@@ -3,6 +3,7 @@
 from validation.audit.classes import ClassRow, audit_classes, classes_table
 from validation.audit.command import Audit, audit
 from validation.audit.figures import audit_figure
+from validation.audit.ladders import audit_ladder, model_ladders
 from validation.audit.measurement import measure
 from validation.audit.networks import audit_model, audit_pipeline, report_lines
 from validation.audit.reference import GaussianReference
@@ -22,12 +23,14 @@ __all__ = [
     "audit_classes",
     "audit_facts",
     "audit_figure",
+    "audit_ladder",
     "audit_lines",
     "audit_model",
     "audit_pipeline",
     "audit_tables",
     "classes_table",
     "measure",
+    "model_ladders",
     "report_lines",
     "write_audit",
 ]

@@ -69,8 +69,10 @@ def audit(
         name = next(iter(network))
         raise DomainError(f"--{name}", network[name], "left out without --model")
     from validation.audit import audit as run
-    from validation.audit import audit_classes, audit_lines, classes_table, write_audit
+    from validation.audit import audit_classes, audit_ladder, audit_lines, classes_table, write_audit
     from validation.data import load, read_labels
+    from validation.figures import is_image
+    from validation.ladder import write_ladder
     from validation.points import CHEAP, audit_points, cost, points_lines, write_points
 
     sigmas = None if sigma is None else numbers_of("--sigma", sigma)
@@ -100,11 +102,16 @@ def audit(
             tell("collapse of every point")
             spectrum = result.spectrum if twin else None
             more["points"] = audit_points(dataset, duplicates=result.duplicates, spectrum=spectrum, **options)
+        if folder and is_image(dataset.shape):
+            tell("ladder of noise")
+            more["ladder"] = audit_ladder(result, device=device)
     files = write_audit(result, folder) if folder else []
     if folder and "classes" in more:
         files.append(more["classes"].write(folder / "audit-classes.csv"))
     if folder and points:
         files += write_points(more["points"], folder)
+    if folder and more.get("ladder") is not None:
+        files += write_ladder(more["ladder"], folder)
     for item in audit_lines(result):
         console.print(item, markup=False, highlight=False)
     if "classes" in more:
@@ -127,7 +134,8 @@ def _audit_model(
     options: dict[str, Any],
 ) -> None:
     from numerics.store import save_dataset
-    from validation.audit import audit_model, audit_pipeline, report_lines
+    from validation.audit import audit_model, audit_pipeline, model_ladders, report_lines
+    from validation.ladder import write_ladder
     from validation.networks import is_diffusers
 
     pipeline = is_diffusers(model)
@@ -146,7 +154,14 @@ def _audit_model(
             for P, losses in audit_model(model, points=probes, device=device):
                 found.append((P, losses))
                 tell(f"losses of the network of {P:,} points")
+        ladders = []
+        if folder:
+            tell("ladder of noise")
+            about = {"network": network, **options} if pipeline else {}
+            ladders = list(model_ladders(model, data, seed=seed, device=device, **about))
     files = [save_dataset(losses, folder / f"model-P{P}.csv") for P, losses in found] if folder else []
+    for P, ladder in ladders if folder else []:
+        files += write_ladder(ladder, folder, name=f"ladder-P{P}")
     for P, losses in found:
         for line in report_lines(P, losses):
             say(line)

@@ -1,16 +1,25 @@
 """Score networks in the variance-exploding setting, and adapters for networks that others have trained."""
 
-from validation.networks.adapters import ModelScore, NetworkScore
-from validation.networks.diffusers_unet import DiffusersScore
+from validation.networks.adapters import DenoisingModel, ModelScore, NetworkScore
 from validation.networks.mlp import ResidualMLP
-from validation.networks.pixel_scale import PixelScale, check_scale, pixel_scales
 from validation.networks.preconditioning import Denoiser, Scale
 from validation.networks.record import build
-from validation.networks.saved import is_diffusers, is_pipeline, pipeline_mark
 from validation.networks.unet import SideBySide, UNet
+
+# isort: split
+from validation.networks.pipelines import (  # which itself takes the names above from here
+    DiffusersScore,
+    PixelScale,
+    check_scale,
+    is_diffusers,
+    is_pipeline,
+    pipeline_mark,
+    pixel_scales,
+)
 
 __all__ = [
     "Denoiser",
+    "DenoisingModel",
     "DiffusersScore",
     "ModelScore",
     "NetworkScore",

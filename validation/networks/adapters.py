@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -15,11 +15,39 @@ from validation.networks.conventions import CONDITIONS, PREDICTIONS, SCALES, con
 from validation.networks.preconditioning import Denoiser
 from validation.spectra import AutogradScore, Differentiation, modules_of
 
-__all__ = ["ModelScore", "NetworkScore"]
+__all__ = ["DenoisingModel", "ModelScore", "NetworkScore"]
+
+
+@runtime_checkable
+class DenoisingModel(Protocol):
+    """The one face of every network here: flat points x (B, N) in the data's units, float64, and one noise variance t > 0.
+
+    shape : of one point; centre, unit : the network itself sees (x - centre)/unit; t_range : noise variances it knows
+    A point's value does not hang on the others of its batch.
+    """
+
+    shape: tuple[int, ...] | None
+    centre: float
+    unit: float
+
+    @property
+    def t_range(self) -> tuple[float, float]:
+        """Least and largest t."""
+
+    def denoised(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        """D(x, t), (B, N)"""
+
+    def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        """(D - x)/t, (B, N)"""
+
+    def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        """Of the score, (B, N, N)"""
 
 
 class _Flat(AutogradScore):
-    """Points (B, N) in float64 outside, (B,) + shape in the module's own type and on its device inside."""
+    """Points (B, N) in float64 outside, (B,) + shape in the module's own type and on its device inside: a `DenoisingModel`."""
+
+    centre, unit = 0.0, 1.0
 
     def __init__(self, module: Any, shape: Sequence[int] | None, chunk: int, dtype: torch.dtype | None = None):
         if not callable(module):
@@ -43,6 +71,15 @@ class _Flat(AutogradScore):
         """That of the module, None for a callable that holds none."""
         known = _numbers(self.modules)
         return None if known is None else known.device
+
+    @property
+    def t_range(self) -> tuple[float, float]:
+        """Noise variances that the model knows, in the data's squared units; (0, inf) where it does not say."""
+        return 0.0, math.inf
+
+    def denoised(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        """D(x, t) = x + t s(x, t), (B, N): the clean point as the model knows it."""
+        return x + t * self.score(x, t)
 
     def _flat(self, x: torch.Tensor, t: float) -> torch.Tensor:
         N = math.prod(self.shape) if self.shape else x.shape[-1]
@@ -117,11 +154,15 @@ class ModelScore(_Flat):
     ----------
     model : torch module or callable (y (B,) + shape, level (B,)) -> (B,) + shape, a tuple that begins with it, or an object
         that has it as `.sample`. Of twice as many channels (a learned variance) the first half is taken.
-    predicts : "noise", "x0", "v" or "score", see `validation.networks.conventions`
-    convention : how y relates to x: "ve" and "edm", y = x; "vp" and "ddpm", y = x/sqrt(1+t)
-    condition : what the model is told of the noise: "t", "sigma", "c_noise" (log(sigma)/4), "ou" (tau), "alpha_bar",
-        "log_snr", or a callable of t; default that of the convention: t, sigma, tau and alpha-bar
+    predicts : "noise", "x0", "v", "score", "velocity" (flow matching) or "edm" (the network F inside EDM's preconditioning),
+        see `validation.networks.conventions`
+    convention : how y relates to x: "ve" and "edm", y = x; "vp" and "ddpm", y = x/sqrt(1+t); "flow", y = x/(1+sqrt(t)).
+        With predicts="edm" the input is c_in x = x/sqrt(t + sigma_data^2).
+    condition : how the model is given the noise: "t", "sigma", "c_noise" (log(sigma)/4), "ou" (tau), "alpha_bar",
+        "log_snr", "flow_time" (s in (0, 1)), or a callable of t; default that of the convention: t, sigma, tau, alpha-bar
+        and s; c_noise with predicts="edm"
     shape : of one point where the model wants images, e.g. (1, 28, 28)
+    sigma_data : of EDM's preconditioning, in the model's units
     centre, unit : the model was trained on (data - centre)/unit; x, t and the score are in the data's own units
     dtype : y is given in; default that of the model's parameters, also of modules inside a callable. A module of another type
         is copied and cast; the user's own stays as it is, in this as in everything else.
@@ -134,6 +175,8 @@ class ModelScore(_Flat):
     tensor([[-0.5000, -0.5000]], dtype=torch.float64)
     """
 
+    sign = 1.0  # of the output
+
     def __init__(
         self,
         model: Any,
@@ -144,6 +187,7 @@ class ModelScore(_Flat):
         shape: Sequence[int] | None = None,
         centre: float = 0.0,
         unit: float = 1.0,
+        sigma_data: float = 1.0,
         chunk: int = 64,
         dtype: torch.dtype | None = None,
     ):
@@ -151,21 +195,30 @@ class ModelScore(_Flat):
             raise DomainError("predicts", predicts, ", ".join(map(repr, PREDICTIONS)))
         if convention not in SCALES:
             raise DomainError("convention", convention, ", ".join(map(repr, SCALES)))
-        condition = condition_of(convention) if condition is None else condition
+        if (predicts == "velocity") != (convention == "flow") and (predicts == "velocity" or predicts == "v"):
+            raise DomainError("predicts", predicts, f'"velocity" with convention "flow" only, not with {convention!r}')
+        if predicts == "edm" and convention not in ("ve", "edm"):
+            raise DomainError("convention", convention, '"edm" with predicts="edm"')
+        if condition is None:
+            condition = "c_noise" if predicts == "edm" else condition_of(convention)
         if not callable(condition) and condition not in CONDITIONS:
             raise DomainError("condition", condition, f"a callable of t, or one of {', '.join(CONDITIONS)}")
         super().__init__(model, shape, chunk, dtype)
         self.predicts, self.scale = predicts, SCALES[convention]
+        self.sigma_data = float(positive("sigma_data", sigma_data))
+        if predicts == "edm":
+            self.scale = lambda t: (t + self.sigma_data**2) ** -0.5
         self.condition = condition if callable(condition) else CONDITIONS[condition]
         self.centre, self.unit = float(centre), float(positive("unit", unit))
 
     def _score(self, x: torch.Tensor, t: float) -> torch.Tensor:
         x, t = (x - self.centre) / self.unit, t / self.unit**2
         scale = self.scale(t)
-        out = mean_of(self.module(scale * x, self._level(x, t)), x.shape)
+        level = self._level(x, t)
+        out = mean_of(self.module(scale * x, level), x.shape)
         if not isinstance(out, torch.Tensor) or out.shape != x.shape:
             raise DomainError("model", getattr(out, "shape", type(out)), f"one whose result has shape {tuple(x.shape)}")
-        return score_from(self.predicts, out, x, t, scale) / self.unit
+        return score_from(self.predicts, self.sign * out, x, t, scale, self.sigma_data) / self.unit
 
     def rescaled(self, centre: float, unit: float) -> ModelScore:
         """The same network, for data on another scale: it is asked for (x - centre)/unit."""
@@ -175,5 +228,5 @@ class ModelScore(_Flat):
         return other
 
     def _level(self, x: torch.Tensor, t: float) -> torch.Tensor:
-        """(B,) what the model is told of the noise."""
+        """(B,) how the model is given the noise."""
         return torch.full((len(x),), float(self.condition(t)), dtype=x.dtype, device=x.device)

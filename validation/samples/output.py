@@ -86,7 +86,7 @@ def samples_lines(result: Samples) -> Iterator[Any]:
     low, high = called.interval
     if not called.count:
         yield (
-            f"In short: none of {called.total:,} samples is a copy that can be told from chance "
+            f"In short: none of {called.total:,} samples is a copy that chance does not explain "
             f"(at most {100 * high:.2g} % of the model's samples, 95 %)."
         )
     else:

@@ -1,6 +1,6 @@
 r"""At which noise each group of directions is lost, read off what `geomem spectrum` measured.
 
-"Lost" is told in its two meanings, whose orders are opposite (see `theory.subspaces`): *departure*, the mean of
+"Lost" has two meanings, whose orders are opposite (see `theory.subspaces`): *departure*, the mean of
 :math:`-tJ` over a group of directions is twice the control's; *noise*, it is at least 0.9.
 """
 

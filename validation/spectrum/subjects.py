@@ -166,7 +166,7 @@ def from_pipeline(
 
     scheduler, variant : see `DiffusersScore.from_pretrained`
     centre, unit : the network was trained on (data - centre)/unit. Where neither is given, the data's own scale is compared
-        with the usual ones before anything is measured (`validation.networks.pixel_scale`).
+        with the usual ones before anything is measured (`validation.networks.pipelines.pixel_scale`).
 
     The points kept back are fresh to the empirical score. Whether they are to the network, only its trainer knows.
 

@@ -104,7 +104,9 @@ def coordinates_to_screen(block: Block, cut: float) -> tuple[int, float] | None:
         again = policy.reduced_again * bare if sigmas < max(policy.reduced_sigmas) else 0.0
         for m in [data.N, *reduced.sizes()]:
             unavoidable = m + policy.reduced_read + again
-            if m < data.N and unavoidable >= least:
+            if unavoidable >= least:
+                if m == data.N:
+                    continue
                 break
             share = float(reduced.shares(pilot.centred, energy, m).mean())
             if m == data.N and share > policy.reduced_share:  # in fewer coordinates it only grows

@@ -1,6 +1,6 @@
 """Every choice of the engine that a processor could make differently, and every tuned constant, in one frozen object.
 
-A policy says which products screen, whose BLAS multiplies, and whether compiled kernels run. `choose_policy` takes the one
+A policy says which products screen, which BLAS multiplies, and whether compiled kernels run. `choose_policy` takes the one
 that the processor is fastest with, unless the environment variable GEOMEM_POLICY or the caller names another. Results agree
 to the stated accuracy under each; only times differ.
 """

@@ -78,13 +78,13 @@ class Reduced:
         return Factors(left, lambda a, b: self.tile(a, b, m), lambda a, b: data.norms(a, b, torch.bfloat16))
 
     def sample(self, m: int) -> torch.Tensor:
-        """(S, m + 1) float64 coordinates of some patterns spread over the set; all N of them for m = N."""
+        """(S, m + 1) float32 coordinates of some patterns spread over the set, for pilots; all N of them for m = N."""
         with self._lock:
             if m not in self._samples:
                 data = self.data
                 count = min(data.P, data.policy.pilot_columns)
                 rows = data.rows(torch.arange(count, device=data.device) * data.P // count) - data.centre
-                self._samples[m] = rows if m == data.N else self.coordinates(rows, m)
+                self._samples[m] = (rows if m == data.N else self.coordinates(rows, m)).float()
             return self._samples[m]
 
     def expected_energy(self, block: Block, sigmas: float) -> torch.Tensor:
@@ -102,7 +102,7 @@ class Reduced:
     def _half_norms(self) -> torch.Tensor:
         """(QUANTILES,) of |xi|^2/2 over the sample."""
         if self._quantiles is None:
-            half = self.sample(self.data.N).square().sum(1) / 2
+            half = self.sample(self.data.N).double().square().sum(1) / 2
             at = torch.linspace(0, 1, QUANTILES, dtype=half.dtype, device=half.device)
             self._quantiles = torch.quantile(half, at)
         return self._quantiles
@@ -110,7 +110,7 @@ class Reduced:
     def shares(self, centred: torch.Tensor, energy: torch.Tensor, m: int) -> torch.Tensor:
         """Share of the sample, a query, whose bound on |x - xi|^2/2 does not pass `energy` (b,); centred (b, N)."""
         left = centred if m == self.data.N else self.coordinates(centred, m)
-        bound = torch.cdist(left, self.sample(m), compute_mode="use_mm_for_euclid_dist").square_()
+        bound = torch.cdist(left.float(), self.sample(m), compute_mode="use_mm_for_euclid_dist").square_()
         return (bound <= 2 * energy[:, None]).double().mean(1)
 
     def _rows(self) -> int:

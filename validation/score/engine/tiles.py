@@ -105,7 +105,7 @@ class TrainingSet:
         self._norms[torch.bfloat16] = self.half_norms.float()
 
     def tile(self, start: int, stop: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """(T, N) rows `start:stop` (in tile order), less the centre, in `dtype` (the set's own unless told)."""
+        """(T, N) rows `start:stop` (in tile order), less the centre, in `dtype` (default: the set's own)."""
         dtype = dtype or self.dtype
         if dtype in self._copies:
             return self._copies[dtype][start:stop]

@@ -1,7 +1,7 @@
 r"""On which scale of pixels does a network denoise best? Asked before anything is measured with it.
 
 A network of pixels in [-1, 1] takes pixels in [0, 255] without a word, and its score is then wrong by no simple factor. For each
-usual scale, z = (x - centre)/unit, it denoises the same noisy points x; its loss is told in units of that of a denoiser which
+usual scale, z = (x - centre)/unit, it denoises the same noisy points x; its loss is given in units of that of a denoiser which
 knows the mean and the variance of every pixel and nothing else:
 
 .. math:: \frac{E|D(x+\sqrt t\,\omega,t)-x|^2}{\sum_i t\,r_i/(t+r_i)},\qquad r_i=\mathrm{Var}\,x_i.
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from numerics.domain import DomainError
-from validation.networks.adapters import ModelScore
+from validation.networks import ModelScore
 
 __all__ = ["PixelScale", "check_scale", "pixel_scales"]
 

@@ -1,4 +1,4 @@
-"""A diffusers UNet with its scheduler as a score function: timesteps to t through the scheduler's own alphas_cumprod."""
+"""A network of diffusers with its scheduler as a score function: the scheduler's own convention of noise becomes t."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from numerics.domain import DomainError, finite
-from theory.noise import t_from_alpha_bar
-from validation.networks.adapters import ModelScore
-from validation.networks.saved import contents, load_network, load_pipeline, load_scheduler
+from numerics.domain import DomainError
+from validation.networks import ModelScore
+from validation.networks.pipelines.saved import contents, load_network, load_pipeline, load_scheduler
+from validation.networks.pipelines.schedules import get, schedule_of
 from validation.spectra import modules_of
 
 __all__ = ["DiffusersScore"]
 
-_PREDICTION = {"epsilon": "noise", "sample": "x0", "v_prediction": "v"}
 _CONDITIONS = ("class_embed_type", "num_class_embeds", "cross_attention_dim", "addition_embed_type")
 _TIMESTEP = ("auto", "fractional", "nearest")
+_CONVENTION = {"velocity": "flow", "edm": "edm", "score": "ve"}
 
 
 class DiffusersScore(ModelScore):
-    r"""The score a diffusers UNet has learned, in variance-exploding time :math:`t=(1-\bar\alpha)/\bar\alpha`.
+    r"""The score a network of diffusers has learned, in variance-exploding time t.
 
     Parameters
     ----------
     unet : callable (sample, timestep) -> object with `.sample`, a tuple or a tensor; e.g. `UNet2DModel`, or a lambda that
         gives one its condition. Of twice as many channels (a learned variance) the first half is taken.
-    scheduler : has `alphas_cumprod`, (T,) decreasing, and `config.prediction_type`: epsilon, sample or v_prediction (DDPM,
-        DDIM, PNDM, Euler, DPM-Solver, UniPC, ...). Which of them does not matter: steps are not taken with it.
+    scheduler : with `alphas_cumprod`, (T,) decreasing (DDPM, DDIM, PNDM, Euler, Heun, DPM-Solver, UniPC, ...: t is
+        (1 - abar)/abar), EDM's, flow matching's or ScoreSdeVe's, see `validation.networks.pipelines.schedules`; its
+        `config.prediction_type` is epsilon, sample, v_prediction or flow_prediction. Steps are not taken with it.
     shape : of one image, (C, H, W); default from `config.in_channels` and `sample_size` of the UNet, also of one in a lambda
     timestep : "fractional" (interpolated in log t: what sinusoidal embeddings take), "nearest" (a trained integer, whose t
         differs by up to half a step) or "auto": nearest for a learned embedding of integers, else fractional
@@ -41,7 +42,7 @@ class DiffusersScore(ModelScore):
 
     Raises
     ------
-    DomainError : a scheduler without these or with timesteps that are not those of alphas_cumprod, another prediction type, a
+    DomainError : a scheduler of another kind, or with timesteps that are not those of alphas_cumprod, another prediction type, a
         UNet that wants labels or text, or t outside the range of its timesteps. A last timestep without any signal
         (rescale_betas_zero_snr) is t = infinity and left out.
 
@@ -60,27 +61,34 @@ class DiffusersScore(ModelScore):
         timestep: str = "auto",
         **options: Any,
     ):
-        self.log_t = np.log(t_from_alpha_bar(_alpha_bars(scheduler)))
-        predicts, config = _get(scheduler.config, "prediction_type"), _config_of(unet)
+        config = _config_of(unet)
         if timestep not in _TIMESTEP:
             raise DomainError("timestep", timestep, ", ".join(_TIMESTEP))
-        learned = _get(config, "time_embedding_type") == "learned"
+        learned = get(config, "time_embedding_type") == "learned"
+        self.schedule = schedule_of(scheduler, nearest=learned or timestep == "nearest")
         if learned and timestep == "fractional":
             raise DomainError("timestep", timestep, '"nearest" for a unet that has learned an embedding of integers')
         if isinstance(unet, torch.nn.Module):
             _refuse_conditions(config)
         if shape is None:
-            size, channels = _get(config, "sample_size"), _get(config, "in_channels")
+            size, channels = get(config, "sample_size"), get(config, "in_channels")
             if size is None or channels is None:
                 raise DomainError(
                     "shape", None, "(C, H, W) for a unet whose config does not tell sample_size and in_channels"
                 )
             shape = (channels, *((size, size) if isinstance(size, int) else size))
         self.remarks: tuple[str, ...] = ()
-        self.round = learned or timestep == "nearest"
+        predicts = self.schedule.predicts
         super().__init__(
-            unet, predicts=_PREDICTION[predicts], convention="ddpm", condition=self.timestep, shape=shape, **options
+            unet,
+            predicts=predicts,
+            convention=_CONVENTION.get(predicts, "ddpm"),
+            condition=self.timestep,
+            shape=shape,
+            sigma_data=self.schedule.sigma_data,
+            **options,
         )
+        self.scale, self.sign = self.schedule.scale, self.schedule.sign
 
     @classmethod
     def from_pretrained(
@@ -124,19 +132,24 @@ class DiffusersScore(ModelScore):
     @property
     def t_range(self) -> tuple[float, float]:
         """Noise variances, in the data's squared units, of the first and last timestep."""
-        low, high = (self.unit**2 * float(np.exp(end)) for end in self.log_t[[0, -1]])
+        low, high = (self.unit**2 * end for end in self.schedule.t_range)
         return low, high
 
+    @property
+    def log_t(self) -> np.ndarray:
+        """Logarithms of the noise variances of the integer timesteps, (T,), of a scheduler that counts in such."""
+        if self.schedule.log_t is None:
+            raise DomainError("scheduler", self.schedule.kind, "one with integer timesteps")
+        return self.schedule.log_t
+
+    @property
+    def round(self) -> bool:
+        """Whether the network is asked at trained integers only."""
+        return self.schedule.whole
+
     def timestep(self, t: float) -> float:
-        """The timestep at which the scheduler's noise is t, in the model's units."""
-        low, high = (float(np.exp(end)) for end in self.log_t[[0, -1]])
-        if not low * (1 - 1e-9) <= t <= high * (1 + 1e-9):
-            allowed = (
-                f"in [{low:.4g}, {high:.4g}], the noise of the scheduler's timesteps (in units of the model's data)"
-            )
-            raise DomainError("t", t, allowed)
-        step = float(np.interp(np.log(t), self.log_t, np.arange(len(self.log_t))))
-        return float(round(step)) if self.round else step
+        """What the network is told of noise t, in the model's units."""
+        return self.schedule.level(self.schedule.checked(t))
 
     def _level(self, x: torch.Tensor, t: float) -> torch.Tensor:
         # not in the type of a half-precision UNet: bfloat16 knows no integer between 512 and 514
@@ -151,20 +164,20 @@ def _config_of(unet: Any) -> Any:
 
 def _refuse_conditions(config: Any) -> None:
     """An error for a UNet that wants labels or text, with a callable that gives it some."""
-    wanted = [n for n in _CONDITIONS if _get(config, n) is not None]
+    wanted = [n for n in _CONDITIONS if get(config, n) is not None]
     if not wanted:
         return
-    value, allowed = _get(config, wanted[0]), "None: an unconditional UNet"
+    value, allowed = get(config, wanted[0]), "None: an unconditional UNet"
     if "addition_embed_type" in wanted:
         remedy = "Wrap it in a callable of (y, step) that gives it all its conditions, added_cond_kwargs among them"
         raise DomainError(f"unet.config.{wanted[0]}", value, allowed, remedy)
-    arguments, kind = [], _get(config, "class_embed_type")
-    if (width := _get(config, "cross_attention_dim")) is not None:
+    arguments, kind = [], get(config, "class_embed_type")
+    if (width := get(config, "cross_attention_dim")) is not None:
         width = width if isinstance(width, int) else width[0]
         arguments.append(f"encoder_hidden_states=torch.zeros(len(y), 1, {width}, dtype=y.dtype, device=y.device)")
     if kind in ("identity", "projection", "simple_projection"):
-        width = 4 * _get(config, "block_out_channels")[0]
-        width = width if kind == "identity" else _get(config, "projection_class_embeddings_input_dim")
+        width = 4 * get(config, "block_out_channels")[0]
+        width = width if kind == "identity" else get(config, "projection_class_embeddings_input_dim")
         arguments.append(f"class_labels=torch.zeros(len(y), {width}, dtype=y.dtype, device=y.device)")
     elif set(wanted) & {"class_embed_type", "num_class_embeds"}:
         arguments.append("class_labels=torch.zeros(len(y), dtype=torch.long, device=y.device)")
@@ -172,28 +185,3 @@ def _refuse_conditions(config: Any) -> None:
         f"Wrap it with the condition that is meant, here 0: `lambda y, step: unet(y, step, {', '.join(arguments)})`"
     )
     raise DomainError(f"unet.config.{wanted[0]}", value, allowed, remedy)
-
-
-def _alpha_bars(scheduler: Any) -> np.ndarray:
-    config = getattr(scheduler, "config", None)
-    bars = getattr(scheduler, "alphas_cumprod", None)
-    if bars is None:
-        raise DomainError("scheduler", type(scheduler).__name__, "one with alphas_cumprod", "Use ModelScore for others")
-    predicts = _get(config, "prediction_type")
-    if predicts not in _PREDICTION:
-        raise DomainError("scheduler.config.prediction_type", predicts, ", ".join(_PREDICTION))
-    if _get(config, "timestep_type") == "continuous":
-        raise DomainError(
-            "scheduler.config.timestep_type", "continuous", '"discrete"', "Use ModelScore with condition='c_noise'"
-        )
-    # as diffusers rounds them: in float32 they are the noise that the UNet was trained on
-    bars = finite("scheduler.alphas_cumprod", torch.as_tensor(bars).detach().double().cpu().numpy())
-    if bars.ndim == 1 and len(bars) and (bars[-1] == 0 or _get(config, "rescale_betas_zero_snr")):
-        bars = bars[:-1]
-    if bars.ndim != 1 or len(bars) < 2 or not (np.diff(bars) < 0).all() or not (bars[-1] > 0 and bars[0] < 1):
-        raise DomainError("scheduler.alphas_cumprod", bars.shape, "decreasing numbers in (0, 1), at least two")
-    return bars
-
-
-def _get(config: Any, name: str) -> Any:
-    return config.get(name) if isinstance(config, dict) else getattr(config, name, None)

@@ -1,0 +1,18 @@
+"""Pipelines that diffusers saved as score functions: noise of their schedulers, conditions, latents, a first check."""
+
+from validation.networks.pipelines.diffusers_score import DiffusersScore
+from validation.networks.pipelines.pixel_scale import PixelScale, check_scale, pixel_scales
+from validation.networks.pipelines.saved import is_diffusers, is_pipeline, pipeline_mark
+from validation.networks.pipelines.schedules import Schedule, schedule_of
+
+__all__ = [
+    "DiffusersScore",
+    "PixelScale",
+    "Schedule",
+    "check_scale",
+    "is_diffusers",
+    "is_pipeline",
+    "pipeline_mark",
+    "pixel_scales",
+    "schedule_of",
+]

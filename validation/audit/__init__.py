@@ -3,6 +3,7 @@
 from validation.audit.classes import ClassRow, audit_classes, classes_table
 from validation.audit.command import Audit, audit
 from validation.audit.figures import audit_figure
+from validation.audit.image_networks import ImageNetwork, image_networks
 from validation.audit.ladders import audit_ladder, model_ladders
 from validation.audit.measurement import measure
 from validation.audit.networks import audit_model, audit_pipeline, report_lines
@@ -17,6 +18,7 @@ __all__ = [
     "Audit",
     "ClassRow",
     "GaussianReference",
+    "ImageNetwork",
     "SizeRow",
     "TimeRow",
     "audit",
@@ -29,6 +31,7 @@ __all__ = [
     "audit_pipeline",
     "audit_tables",
     "classes_table",
+    "image_networks",
     "measure",
     "model_ladders",
     "report_lines",

@@ -11,7 +11,24 @@ import typer
 from rich.markup import escape
 
 from numerics.domain import DomainError
-from validation.cli.options import Centre, Device, FigureFile, ImageSize, Key, Limit, Scheduler, Seed, Unit, Variant
+from validation.cli.options import (
+    Centre,
+    Device,
+    Embeddings,
+    FigureFile,
+    Guidance,
+    ImageSize,
+    Key,
+    Label,
+    Limit,
+    NullLabel,
+    Prompt,
+    Scheduler,
+    Seed,
+    Unit,
+    Variant,
+    only_with_a_model,
+)
 from validation.cli.terminal import app, console, folder_of, given, notes, numbers_of, progress_bar, say, stages
 
 
@@ -42,6 +59,11 @@ def audit(
     variant: Variant = None,
     centre: Centre = None,
     unit: Unit = None,
+    label: Label = None,
+    embeddings: Embeddings = None,
+    prompt: Prompt = None,
+    guidance: Guidance = None,
+    null_label: NullLabel = None,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
     finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
     points: Annotated[
@@ -58,13 +80,12 @@ def audit(
     device: Device = "cpu",
 ) -> None:
     """At what noise does this data set memorise, how many samples would it need? Theory beside measurement."""
-    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit)
+    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
+    network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
     if model is not None:
         options = given(key=key, limit=limit, image_size=image_size)
         return _audit_model(model, data, out, probes, device, seed, network, options)
-    if network:
-        name = next(iter(network))
-        raise DomainError(f"--{name}", network[name], "left out without --model")
+    only_with_a_model(network, "left out without --model")
     from validation.audit import audit as run
     from validation.audit import audit_classes, audit_lines, classes_table, write_audit
     from validation.data import load, read_labels
@@ -128,9 +149,8 @@ def _audit_model(
     from validation.networks import is_diffusers
 
     pipeline = is_diffusers(model)
-    if network and not pipeline:
-        name = next(iter(network))
-        raise DomainError(f"--{name}", network[name], "left out without the folder of a diffusers network in --model")
+    if not pipeline:
+        only_with_a_model(network, "left out without the folder of a diffusers network in --model")
     if data is not None and not pipeline:
         raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
     folder = folder_of(out) if out else None
@@ -172,6 +192,11 @@ def spectrum(
     variant: Variant = None,
     centre: Centre = None,
     unit: Unit = None,
+    label: Label = None,
+    embeddings: Embeddings = None,
+    prompt: Prompt = None,
+    guidance: Guidance = None,
+    null_label: NullLabel = None,
     out: FigureFile = Path("spectrum.png"),
     sigma: Annotated[
         str | None, typer.Option(help="Range of noise, low,high in data units; default: around collapse.")
@@ -192,9 +217,14 @@ def spectrum(
     centre, beside the Gaussian (for synthetic data: exact) score and the empirical score of half of the points.
     Interrupted, the same command goes on where it was.
     """
+    from validation.networks import is_diffusers
     from validation.spectrum import reading, run, tables
 
     levels = None if sigma is None else numbers_of("--sigma", sigma)
+    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
+    network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
+    if model is None or not is_diffusers(model):
+        only_with_a_model(network, "left out without the folder of a diffusers network in --model")
     with progress_bar("spectra") as progress:
         found = run(
             data,
@@ -208,7 +238,7 @@ def spectrum(
             seed=seed,
             device=device,
             progress=progress,
-            network=given(scheduler=scheduler, variant=variant, centre=centre, unit=unit),
+            network=network,
             **given(key=key, limit=limit, image_size=image_size),
         )
     for result, files in found:

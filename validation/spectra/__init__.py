@@ -25,6 +25,7 @@ from validation.spectra.score_functions import (
 )
 from validation.spectra.stochastic import effective_dimension, leading_directions, spectral_density
 from validation.spectra.subspace_probes import KINDS, BlockData, Probe, exact_probe, last_crossing, probe
+from validation.spectra.symmetry import asymmetry
 
 __all__ = [
     "KINDS",
@@ -43,6 +44,7 @@ __all__ = [
     "Spectra",
     "as_found",
     "as_score",
+    "asymmetry",
     "block_means",
     "blocks_of",
     "effective_dimension",

@@ -18,7 +18,7 @@ from numerics.domain import DomainError, integer, positive
 from theory import Spectrum, condensation_time, onset_time
 from theory.models import population_eigenvalues
 from validation.data import Copies, Split, load, split
-from validation.spectra import BlockData, Derivative, ScoreFunction
+from validation.spectra import BlockData, Derivative, ScoreFunction, asymmetry
 from validation.training import members
 
 __all__ = ["Subject", "from_data", "from_model", "from_pipeline", "from_subspaces", "noise_levels"]
@@ -160,11 +160,17 @@ def from_pipeline(
     variant: str | None = None,
     centre: float | None = None,
     unit: float | None = None,
+    label: int | None = None,
+    embeddings: str | None = None,
+    prompt: str | None = None,
+    guidance: float | None = None,
+    null_label: int | None = None,
     **options: Any,
 ) -> Subject:
-    """A pipeline, or a UNet alone, of diffusers on a data set: that which it was trained on.
+    """A pipeline, or a network alone, of diffusers on a data set: that which it was trained on.
 
     scheduler, variant : see `DiffusersScore.from_pretrained`
+    label, embeddings, prompt, guidance, null_label : of a conditional network, see there
     centre, unit : the network was trained on (data - centre)/unit. Where neither is given, the data's own scale is compared
         with the usual ones before anything is measured (`validation.networks.pipelines.pixel_scale`).
 
@@ -178,7 +184,8 @@ def from_pipeline(
     from validation.networks import DiffusersScore, check_scale, pipeline_mark
 
     scale = {"centre": 0.0 if centre is None else centre, "unit": 1.0 if unit is None else positive("--unit", unit)}
-    known = {"scheduler": scheduler, "variant": variant}
+    known = {"scheduler": scheduler, "variant": variant, "embeddings": embeddings, "prompt": prompt}
+    known |= {"label": label, "guidance": guidance, "null_label": null_label}
     face = DiffusersScore.from_pretrained(path, **known, **scale, dtype=torch.float64)
     dataset = load(data, seed=seed, **options)
     face.differentiation.chunk = max(1, 4096 // dataset.N)
@@ -191,10 +198,29 @@ def from_pipeline(
     remarks = list(face.remarks)
     if centre is None and unit is None:
         remarks += filter(None, [check_scale(face, parts.train, seed=seed)])
+    if guidance not in (None, 1.0):
+        remarks.append(_guided(face, parts.train, seed))
     points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in parts)
     seen = _principal(f"{os.path.basename(os.path.abspath(path))} on {dataset.name}", *points, face, device)
     origin = f"{pipeline_mark(path)} asked for (x - {face.centre:g})/{face.unit:g}; {'; '.join(face.remarks)}"
     return replace(seen, origin=origin, t_range=face.t_range, copies=parts.copies, remarks=tuple(remarks))
+
+
+def _guided(face: Any, X: np.ndarray, seed: int) -> str:
+    """What guidance has made of a score: how antisymmetric its Jacobian is, at noised training points, in words."""
+    clean = torch.from_numpy(np.array(X[:2], dtype=np.float64))
+    spread, (low, high) = float(X[:1000].std()), face.t_range
+    noise = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(clean.shape)))
+    parts = []
+    for sigma in (0.3, 1.0, 3.0):
+        t = min(max((sigma * spread) ** 2, low * (1 + _INSIDE)), high * (1 - _INSIDE))
+        ratio, error = asymmetry(face, clean + math.sqrt(t) * noise, t, probes=4, seed=seed)
+        parts.append(f"{ratio:.2g}({error:.1g}) at sigma {math.sqrt(t):.2g}")
+    shares = ", ".join(parts)
+    return (
+        f"guidance {face.guidance:g}: what is measured is no score of any density; the antisymmetric part of its Jacobian is "
+        f"{shares} of the symmetric one, and eigenvalues are those of the symmetric part"
+    )
 
 
 def _principal(

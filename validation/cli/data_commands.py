@@ -32,9 +32,10 @@ def audit(
     image_size: ImageSize = None,
     probes: Annotated[int, typer.Option(help="Points used as probes.", min=2, max=1_000_000)] = 256,
     model: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="A checkpoint of `geomem train`: audit its networks on the data they were trained on. "
+            help="A checkpoint of `geomem train`: audit its networks on the data they were trained on. Several of one run "
+            "(repeat the option, or give their folder): when it learned, when it memorises. "
             "Or, with DATA, the folder of a diffusers pipeline or UNet."
         ),
     ] = None,
@@ -59,9 +60,11 @@ def audit(
 ) -> None:
     """At what noise does this data set memorise, how many samples would it need? Theory beside measurement."""
     network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit)
-    if model is not None:
+    if model:
         options = given(key=key, limit=limit, image_size=image_size)
-        return _audit_model(model, data, out, probes, device, seed, network, options)
+        if len(model) > 1 or is_run(model[0]):
+            return _audit_run(model, out, probes, device, seed, {"data": data} | network | options)
+        return _audit_model(model[0], data, out, probes, device, seed, network, options)
     if network:
         name = next(iter(network))
         raise DomainError(f"--{name}", network[name], "left out without --model")
@@ -162,6 +165,31 @@ def _audit_model(
     for P, losses in found:
         for line in report_lines(P, losses):
             say(line)
+    if files:
+        say("wrote " + ", ".join(map(str, files)))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds checkpoints of a run rather than what diffusers saved."""
+    return path.is_dir() and not (path / "config.json").exists() and any(path.glob("*.safetensors"))
+
+
+def _audit_run(
+    models: list[Path], out: Path | None, probes: int, device: str, seed: int, others: dict[str, Any]
+) -> None:
+    from validation.window import checkpoint_curves, report_lines, training_times, write_run
+
+    for name, value in others.items():
+        if value is not None:
+            argument = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+            raise DomainError(argument, str(value), "left out with checkpoints of a run, which know their data")
+    folder = folder_of(out) if out else None
+    with progress_bar("checkpoints") as progress:
+        curves = checkpoint_curves(models, points_asked=probes, seed=seed, device=device, progress=progress)
+    times = training_times(curves)
+    files = write_run(curves, times, folder) if folder else []
+    for line in report_lines(times, int(curves["step"][-1])):
+        say(line)
     if files:
         say("wrote " + ", ".join(map(str, files)))
 

@@ -58,7 +58,10 @@ def audit(
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
-    """At what noise does this data set memorise, how many samples would it need? Theory beside measurement."""
+    """At what noise does the ideal score of a data set memorise it, how many samples would prevent it? Theory beside measurement.
+
+    With --model, what a trained network itself does.
+    """
     network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit)
     if model:
         options = given(key=key, limit=limit, image_size=image_size)
@@ -229,7 +232,7 @@ def spectrum(
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
-    """At which noise does a training set's score lose directions, and which first?
+    """At which noise does a training set's ideal score lose directions, and which first?
 
     The spectrum of the empirical score's Jacobian over a grid of noise, at noised training points, fresh points and the
     centre, beside the Gaussian (for synthetic data: exact) score and the empirical score of half of the points.

@@ -36,7 +36,8 @@ def test_gaussian_data_are_their_own_twin(gaussian):
 def test_the_facts_say_in_words_at_what_noise_the_ideal_denoiser_copies(gaussian):
     collapse = gaussian.row("collapse").data
     sigma = collapse.value**0.5
-    words = f"the ideal denoiser of these 2,700 samples copies them below sigma = {sigma:.3g} ± {collapse.error / (2 * sigma):.1g}"
+    noise = f"sigma = {sigma:.3g} ± {collapse.error / (2 * sigma):.1g}"
+    words = f"the ideal denoiser of these 2,700 samples copies them below {noise}"
     assert any(words in line for line in audit_facts(gaussian))
     assert not any("samples memorise" in line for line in audit_facts(gaussian))  # no model was measured
 

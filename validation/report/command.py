@@ -168,7 +168,8 @@ def _summary(audits: Sequence[Audit], results: Sequence[ExperimentResult]) -> li
         if math.isfinite(row.data.value):
             lines.append(
                 f"{one.data.name}, {one.measured.P:,} samples: the ideal score memorises them below sigma = "
-                f"{math.sqrt(row.data.value):.3g} (measured), {math.sqrt(row.theory):.3g} (theory from its covariance); {row.verdict}."
+                f"{math.sqrt(row.data.value):.3g} (measured), {math.sqrt(row.theory):.3g} (theory from its covariance); "
+                f"{row.verdict}."
             )
     return lines
 

@@ -71,6 +71,11 @@ class Audit:
     def row(self, kind: str) -> TimeRow:
         return next(row for row in self.times if row.kind == kind)
 
+    @property
+    def measured_times(self) -> dict[str, float]:
+        """The measured times by name, those that are finite and above 0."""
+        return {row.kind: row.data.value for row in self.times if math.isfinite(row.data.value) and row.data.value > 0}
+
     def to_dataset(self):
         """Curves and times as one labelled `xarray.Dataset`."""
         import xarray as xr

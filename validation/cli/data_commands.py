@@ -49,9 +49,10 @@ def audit(
     image_size: ImageSize = None,
     probes: Annotated[int, typer.Option(help="Points used as probes.", min=2, max=1_000_000)] = 256,
     model: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="A checkpoint of `geomem train`: audit its networks on the data they were trained on. "
+            help="A checkpoint of `geomem train`: audit its networks on the data they were trained on. Several of one run "
+            "(repeat the option, or give their folder): when it learned, when it memorises. "
             "Or, with DATA, the folder of a diffusers pipeline or UNet."
         ),
     ] = None,
@@ -79,16 +80,23 @@ def audit(
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
-    """At what noise does this data set memorise, how many samples would it need? Theory beside measurement."""
+    """At what noise does the ideal score of a data set memorise it, how many samples would prevent it? Theory beside measurement.
+
+    With --model, what a trained network itself does.
+    """
     network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
     network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
-    if model is not None:
+    if model:
         options = given(key=key, limit=limit, image_size=image_size)
-        return _audit_model(model, data, out, probes, device, seed, network, options)
+        if len(model) > 1 or is_run(model[0]):
+            return _audit_run(model, out, probes, device, seed, {"data": data} | network | options)
+        return _audit_model(model[0], data, out, probes, device, seed, network, options)
     only_with_a_model(network, "left out without --model")
     from validation.audit import audit as run
-    from validation.audit import audit_classes, audit_lines, classes_table, write_audit
+    from validation.audit import audit_classes, audit_ladder, audit_lines, classes_table, write_audit
     from validation.data import load, read_labels
+    from validation.figures import is_image
+    from validation.ladder import write_ladder
     from validation.points import CHEAP, audit_points, cost, points_lines, write_points
 
     sigmas = None if sigma is None else numbers_of("--sigma", sigma)
@@ -118,11 +126,16 @@ def audit(
             tell("collapse of every point")
             spectrum = result.spectrum if twin else None
             more["points"] = audit_points(dataset, duplicates=result.duplicates, spectrum=spectrum, **options)
+        if folder and is_image(dataset.shape):
+            tell("ladder of noise")
+            more["ladder"] = audit_ladder(result, device=device)
     files = write_audit(result, folder) if folder else []
     if folder and "classes" in more:
         files.append(more["classes"].write(folder / "audit-classes.csv"))
     if folder and points:
         files += write_points(more["points"], folder)
+    if folder and more.get("ladder") is not None:
+        files += write_ladder(more["ladder"], folder)
     for item in audit_lines(result):
         console.print(item, markup=False, highlight=False)
     if "classes" in more:
@@ -145,7 +158,8 @@ def _audit_model(
     options: dict[str, Any],
 ) -> None:
     from numerics.store import save_dataset
-    from validation.audit import audit_model, audit_pipeline, report_lines
+    from validation.audit import audit_model, audit_pipeline, model_ladders, report_lines
+    from validation.ladder import write_ladder
     from validation.networks import is_diffusers
 
     pipeline = is_diffusers(model)
@@ -163,10 +177,42 @@ def _audit_model(
             for P, losses in audit_model(model, points=probes, device=device):
                 found.append((P, losses))
                 tell(f"losses of the network of {P:,} points")
+        ladders = []
+        if folder:
+            tell("ladder of noise")
+            about = {"network": network, **options} if pipeline else {}
+            ladders = list(model_ladders(model, data, seed=seed, device=device, **about))
     files = [save_dataset(losses, folder / f"model-P{P}.csv") for P, losses in found] if folder else []
+    for P, ladder in ladders if folder else []:
+        files += write_ladder(ladder, folder, name=f"ladder-P{P}")
     for P, losses in found:
         for line in report_lines(P, losses):
             say(line)
+    if files:
+        say("wrote " + ", ".join(map(str, files)))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds checkpoints of a run rather than what diffusers saved."""
+    return path.is_dir() and not (path / "config.json").exists() and any(path.glob("*.safetensors"))
+
+
+def _audit_run(
+    models: list[Path], out: Path | None, probes: int, device: str, seed: int, others: dict[str, Any]
+) -> None:
+    from validation.window import checkpoint_curves, report_lines, training_times, write_run
+
+    for name, value in others.items():
+        if value is not None:
+            argument = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
+            raise DomainError(argument, str(value), "left out with checkpoints of a run, which know their data")
+    folder = folder_of(out) if out else None
+    with progress_bar("checkpoints") as progress:
+        curves = checkpoint_curves(models, points_asked=probes, seed=seed, device=device, progress=progress)
+    times = training_times(curves)
+    files = write_run(curves, times, folder) if folder else []
+    for line in report_lines(times, int(curves["step"][-1])):
+        say(line)
     if files:
         say("wrote " + ", ".join(map(str, files)))
 
@@ -211,7 +257,7 @@ def spectrum(
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
-    """At which noise does a training set's score lose directions, and which first?
+    """At which noise does a training set's ideal score lose directions, and which first?
 
     The spectrum of the empirical score's Jacobian over a grid of noise, at noised training points, fresh points and the
     centre, beside the Gaussian (for synthetic data: exact) score and the empirical score of half of the points.

@@ -4,12 +4,13 @@ from validation.training.checkpoint import fingerprint, load_denoiser, read
 from validation.training.command import train
 from validation.training.configuration import TrainingConfig
 from validation.training.denoising_loss import FACTOR, FLOOR, convergence
+from validation.training.departure import departure
 from validation.training.distributed import launched, process_group
 from validation.training.noise_levels import NoiseLevels
 from validation.training.progress import training_bar
 from validation.training.source import Member, Points, members, points, split
 from validation.training.trainer import Trainer
-from validation.training.watch import Departure, Watch
+from validation.training.watch import Departure, Probes, Watch
 
 __all__ = [
     "FACTOR",
@@ -18,10 +19,12 @@ __all__ = [
     "Member",
     "NoiseLevels",
     "Points",
+    "Probes",
     "Trainer",
     "TrainingConfig",
     "Watch",
     "convergence",
+    "departure",
     "fingerprint",
     "launched",
     "load_denoiser",

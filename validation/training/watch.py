@@ -8,7 +8,7 @@ uninterrupted one does; training itself is not touched.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,21 +234,37 @@ class Watch:
 
     def curves(self) -> xr.Dataset:
         """Losses E|D - xi|^2/(N t) over (step, member, t): `train`, `held_out`, their errors over points, and `p`."""
+        return self.dataset(self.history, self.sizes, self.probes.t, self.rate, comparisons=len(self.steps))
+
+    @staticmethod
+    def dataset(
+        history: Sequence[Mapping[str, Any]],
+        sizes: Sequence[int],
+        t: np.ndarray,
+        rate: float,
+        comparisons: int | None = None,
+    ) -> xr.Dataset:
+        """What `curves` returns, of [{"step", "losses": (M, 5, L): train, error, held-out, error, p}, ...].
+
+        comparisons : number of checks that share `rate`, default all in `history`
+        """
         names = ("train", "train_error", "held_out", "held_out_error", "p")
-        shape = (len(self.history), len(self.sizes), len(names), self.levels)
-        values = np.array([entry["losses"] for entry in self.history], dtype=float).reshape(shape)
+        threshold = rate / ((comparisons or len(history)) * len(t) * len(sizes))
+        shape = (len(history), len(sizes), len(names), len(t))
+        values = np.array([entry["losses"] for entry in history], dtype=float).reshape(shape)
         axes = ("step", "member", "t")
-        data = {name: (axes, values[:, :, i]) for i, name in enumerate(names)}
+        data: dict[str, Any] = {name: (axes, values[:, :, i]) for i, name in enumerate(names)}
         coords = {
-            "step": [entry["step"] for entry in self.history],
-            "member": np.arange(len(self.sizes)),
-            "P": ("member", self.sizes),
-            "t": self.probes.t,
-            "sigma": ("t", np.sqrt(self.probes.t)),
+            "step": [entry["step"] for entry in history],
+            "member": np.arange(len(sizes)),
+            "P": ("member", list(sizes)),
+            "t": t,
+            "sigma": ("t", np.sqrt(t)),
         }
-        steps = {d.member: d.step for d in self.departures()}
-        data["departure_step"] = ("member", [steps.get(m, -1) for m in range(len(self.sizes))])
-        return xr.Dataset(data, coords, {"rate": self.rate, "threshold": self.threshold})
+        gone = (values[:, :, 4] < threshold).any(axis=2)
+        first = np.where(gone.any(axis=0), np.array(coords["step"])[gone.argmax(axis=0)] if len(history) else -1, -1)
+        data["departure_step"] = ("member", first)
+        return xr.Dataset(data, coords, {"rate": rate, "threshold": threshold})
 
     def report(self) -> list[str]:
         """What was seen, one line a network, and where the numbers are."""

@@ -14,7 +14,7 @@ import xarray as xr
 from numerics.domain import DomainError, integer, positive
 from validation.data import THRESHOLD, Memorised, available, data_dimension, dimension_variables, memorised_fraction
 from validation.score import EmpiricalScore
-from validation.simulation import generator, integrate, karras_levels
+from validation.simulation import generator
 from validation.spectra import (
     Empirical,
     FittedGaussian,
@@ -24,6 +24,7 @@ from validation.spectra import (
     largest_gap_dimension,
 )
 from validation.training import NoiseLevels, convergence
+from validation.window import draw
 
 __all__ = ["WINDOW", "average_pool", "draw", "measure_images"]
 
@@ -42,23 +43,6 @@ def average_pool(X: torch.Tensor, pool: int) -> torch.Tensor:
     if X.shape[-1] % pool or X.shape[-2] % pool:
         raise DomainError("pool", pool, f"a divisor of the image's sides, {X.shape[-2]} x {X.shape[-1]}")
     return torch.nn.functional.avg_pool2d(X, pool) if pool > 1 else X
-
-
-def draw(
-    score: ScoreFunction, start: torch.Tensor, noise: NoiseLevels, steps: int, *, batch: int = 500
-) -> torch.Tensor:
-    """Samples of the probability flow from `start` at sigma_max down to sigma_min, and from there to 0 in one Euler step.
-
-    score : ScoreFunction; start : (S, N) float64 points at noise sigma_max; steps : of Heun's method, on Karras's levels
-
-    >>> from validation.spectra.score_functions import GaussianScore
-    >>> end = draw(GaussianScore([1.0]), torch.tensor([[8.0]], dtype=torch.float64), NoiseLevels(0.02, 8.0), 64)
-    >>> round(float(end), 2)  # the flow of a unit Gaussian is x/sqrt(1 + t)
-    0.99
-    """
-    steps = integer("steps", steps, minimum=2)
-    levels = np.append(karras_levels(noise.sigma_max**2, noise.sigma_min**2, steps - 1), 0.0)
-    return integrate(lambda x, t: score.score(x, float(t[0])), start, levels, scheme="heun", batch=batch)
 
 
 _READINGS = {

@@ -1,0 +1,16 @@
+"""When to stop training: training times of a network from its checkpoints."""
+
+from validation.window.curves import checkpoint_curves, checkpoints_in, draw
+from validation.window.figures import curves_figure, write_run
+from validation.window.times import first_crossing, report_lines, training_times
+
+__all__ = [
+    "checkpoint_curves",
+    "checkpoints_in",
+    "curves_figure",
+    "draw",
+    "first_crossing",
+    "report_lines",
+    "training_times",
+    "write_run",
+]

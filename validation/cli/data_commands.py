@@ -20,6 +20,7 @@ from validation.cli.options import (
     ImageSize,
     Key,
     Label,
+    LatentsOf,
     Limit,
     NullLabel,
     Prompt,
@@ -65,6 +66,7 @@ def audit(
     prompt: Prompt = None,
     guidance: Guidance = None,
     null_label: NullLabel = None,
+    latents: LatentsOf = None,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
     finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
     points: Annotated[
@@ -87,6 +89,10 @@ def audit(
     network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
     network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
     if model:
+        if latents is not None:
+            raise DomainError(
+                "--latents", str(latents), "left out with --model, whose pipeline has its own autoencoder"
+            )
         options = given(key=key, limit=limit, image_size=image_size)
         if len(model) > 1 or is_run(model[0]):
             return _audit_run(model, out, probes, device, seed, {"data": data} | network | options)
@@ -102,6 +108,11 @@ def audit(
     sigmas = None if sigma is None else numbers_of("--sigma", sigma)
     folder = folder_of(out) if out else None
     dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
+    if latents is not None:
+        from validation.spectrum import latent_dataset
+
+        with progress_bar("latents") as progress:
+            dataset = latent_dataset(dataset, latents, device=device, progress=progress)
     if labels is not None:
         dataset = replace(dataset, labels=read_labels(labels, dataset.P, limit=limit, seed=seed))
     if points is None:

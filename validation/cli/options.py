@@ -11,8 +11,8 @@ import typer
 from numerics.domain import LARGEST_SEED, DomainError
 
 __all__ = [
-    "Centre", "Device", "Embeddings", "FigureFile", "Guidance", "ImageSize", "Key", "Label", "Limit", "NullLabel", "Prompt",
-    "Scheduler", "Seed", "Unit", "Variant", "only_with_a_model",
+    "Centre", "Device", "Embeddings", "FigureFile", "Guidance", "ImageSize", "Key", "Label", "LatentsOf", "Limit",
+    "NullLabel", "Prompt", "Scheduler", "Seed", "Unit", "Variant", "only_with_a_model",
 ]  # fmt: skip
 
 Scheduler = Annotated[
@@ -37,6 +37,12 @@ Guidance = Annotated[
 ]
 NullLabel = Annotated[
     int | None, typer.Option("--null-class", help="With --class and --guidance: the class that stands for none.")
+]
+LatentsOf = Annotated[
+    Path | None,
+    typer.Option(
+        help="Measure in the latents of this pipeline's autoencoder (or of an autoencoder's folder of diffusers)."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_SEED)]
 

@@ -25,6 +25,7 @@ __all__ = [
     "contents",
     "is_diffusers",
     "is_pipeline",
+    "load_autoencoder",
     "load_network",
     "load_pipeline",
     "load_scheduler",
@@ -39,9 +40,10 @@ _ASIDE = ("text_encoder", "tokenizer", "feature_extractor", "safety_checker", "i
 _ALLOWED = "a pipeline, or a UNet's folder, that diffusers' save_pretrained wrote"
 
 
-def is_pipeline(path: str | os.PathLike) -> bool:
-    """Whether this is a folder in which diffusers saved a pipeline."""
-    return (Path(path) / _INDEX).is_file()
+def is_pipeline(path: str | os.PathLike, *, latent: bool = False) -> bool:
+    """Whether this is a folder in which diffusers saved a pipeline, with `latent` one that has an autoencoder."""
+    there = (Path(path) / _INDEX).is_file()
+    return there and (not latent or any((Path(path) / name / _CONFIG).is_file() for name in _AUTOENCODERS))
 
 
 def is_diffusers(path: str | os.PathLike) -> bool:
@@ -135,6 +137,25 @@ def load_pipeline(path: str | os.PathLike, variant: str | None = None) -> Parts:
         chosen = _variant(folder / name, variant, remarks if name == network else [])
         loaded.append(quietly(_kind(_class_of(folder / name), folder / name).from_pretrained, folder / name, chosen))
     return Parts(loaded[0], scheduler, loaded[1], remarks)
+
+
+def load_autoencoder(path: str | os.PathLike, variant: str | None = None) -> tuple[Any, str]:
+    """The autoencoder in a pipeline's folder, or in its own, and the mark of its weights.
+
+    Raises
+    ------
+    DomainError : no autoencoder there
+    """
+    folder = Path(path)
+    if is_pipeline(folder):
+        there = [folder / name for name in _AUTOENCODERS if (folder / name / _CONFIG).is_file()]
+        folder = there[0] if there else folder
+    name = _class_of(folder)
+    kind = None if name is None else _kind(name, folder)
+    if kind is None or not hasattr(kind, "encode"):
+        allowed = "a latent pipeline, or an autoencoder's folder, that diffusers' save_pretrained wrote"
+        raise DomainError("--latents", str(path), allowed)
+    return quietly(kind.from_pretrained, folder, _variant(folder, variant, [])), pipeline_mark(folder)
 
 
 def _roles(path: str | os.PathLike, parts: Mapping[str, Any]) -> tuple[str, str | None]:

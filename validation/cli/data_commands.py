@@ -254,14 +254,25 @@ def spectrum(
     prompt: Prompt = None,
     guidance: Guidance = None,
     null_label: NullLabel = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="With --model: what the network says of each of these samples, without its training set."),
+    ] = None,
     out: FigureFile = Path("spectrum.png"),
     sigma: Annotated[
         str | None, typer.Option(help="Range of noise, low,high in data units; default: around collapse.")
     ] = None,
-    points: Annotated[int, typer.Option(help="Noise levels.", min=4, max=10_000)] = 25,
+    points: Annotated[
+        int | None, typer.Option(help="Noise levels; default 25, with --samples 6.", min=1, max=10_000)
+    ] = None,
     probes: Annotated[
-        int, typer.Option(help="Points of each kind at which the score is probed.", min=2, max=1_000_000)
-    ] = 24,
+        int | None,
+        typer.Option(
+            help="Points of each kind at which the score is probed, default 24; with --samples random vectors a trace, 8.",
+            min=2,
+            max=1_000_000,
+        ),
+    ] = None,
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,
@@ -272,7 +283,8 @@ def spectrum(
 
     The spectrum of the empirical score's Jacobian over a grid of noise, at noised training points, fresh points and the
     centre, beside the Gaussian (for synthetic data: exact) score and the empirical score of half of the points.
-    Interrupted, the same command goes on where it was.
+    Interrupted, the same command goes on where it was. With --samples, signals of single samples instead: the size and the
+    sharpness of the score, its effective dimension and FLIPD, a row a sample and noise level in the .csv.
     """
     from validation.networks import is_diffusers
     from validation.spectrum import reading, run, tables
@@ -282,6 +294,13 @@ def spectrum(
     network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
     if model is None or not is_diffusers(model):
         only_with_a_model(network, "left out without the folder of a diffusers network in --model")
+    if samples is not None:
+        if model is None or subspaces is not None or p is not None:
+            allowed = "given with --model" if model is None else "left out with --subspaces"
+            raise DomainError("--samples", str(samples), allowed)
+        common: dict[str, Any] = given(points=points, probes=probes, key=key, limit=limit, image_size=image_size)
+        common |= {"model": model, "data": data, "sigmas": levels, "seed": seed, "device": device, "network": network}
+        return _signals(samples, out, common)
     with progress_bar("spectra") as progress:
         found = run(
             data,
@@ -290,8 +309,8 @@ def spectrum(
             P=p,
             model=model,
             sigmas=levels,
-            points=points,
-            probes=probes,
+            points=25 if points is None else points,
+            probes=24 if probes is None else probes,
             seed=seed,
             device=device,
             progress=progress,
@@ -304,6 +323,19 @@ def spectrum(
             console.print(item.shown(compact=True))
         for line in reading(result):
             say(line)
+        say("wrote " + ", ".join(map(str, files)))
+
+
+def _signals(samples: Path, out: Path, options: dict[str, Any]) -> None:
+    from validation.spectrum import run_samples, signal_table
+
+    with progress_bar("signals") as progress:
+        found = run_samples(samples, out, progress=progress, **options)
+    for result, files in found:
+        console.print(f"\n[bold]{escape(result.attrs['data'])}[/bold]", highlight=False)
+        console.print(signal_table(result).shown(compact=True))
+        if "remarks" in result.attrs:
+            say(f"Of the network: {result.attrs['remarks']}.")
         say("wrote " + ", ".join(map(str, files)))
 
 

@@ -5,6 +5,7 @@ from validation.spectrum.departures import losses
 from validation.spectrum.figures import reading, tables
 from validation.spectrum.measurement import spectrum
 from validation.spectrum.pipelines import Opened, from_pipeline, latent_dataset, open_pipeline
+from validation.spectrum.signals import run_samples, signal_table
 from validation.spectrum.subjects import Subject, from_data, from_model, from_subspaces
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "open_pipeline",
     "reading",
     "run",
+    "run_samples",
+    "signal_table",
     "spectrum",
     "tables",
 ]

@@ -14,7 +14,7 @@ from validation.training.noise_levels import NoiseLevels
 __all__ = ["TrainingConfig"]
 
 PRECISIONS = ("auto", "float32", "float64", "bfloat16")
-OPTIMIZERS = ("adam", "muon")
+OPTIMIZERS = ("adam", "muon", "sgd")
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class TrainingConfig:
     Parameters
     ----------
     steps : optimiser steps in all; batch : points a step and member
-    learning_rate : of Adam, reached after `warmup` steps, kept until the fraction `decay_from` of all steps, then a cosine to 0
+    learning_rate : of Adam or SGD, reached after `warmup` steps, kept to the fraction `decay_from` of steps, then a cosine to 0
     betas : of Adam; ema : decay of the averaged weights, (k+1)/(k+10) while that is smaller
     noise : `NoiseLevels`
     precision : "float32", "float64", "bfloat16" (autocast of the hidden layers; weights stay float32) or "auto", which is
         bfloat16 on cuda and float32 elsewhere
     optimizer : "adam", or "muon": `validation.training.muon` for the hidden matrices of an MLP, at `matrix_rate` with the same
-        warm-up and decay, and Adam for the rest
+        warm-up and decay, and Adam for the rest; "sgd" is plain gradient descent on batches, without momentum
 
     >>> TrainingConfig(steps=100, warmup=10, learning_rate=1.0).rate(9)
     1.0

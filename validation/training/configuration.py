@@ -73,6 +73,20 @@ class TrainingConfig:
         fall = 0.5 * (1 + math.cos(math.pi * (step - start) / (self.steps - start))) if step > start else 1.0
         return min(1.0, (step + 1) / max(self.warmup, 1)) * fall
 
+    def clock(self, step: float) -> float:
+        """Steps at the full rate that do as much as the first `step` ones, where warm-up is all that slows them.
+
+        >>> TrainingConfig(warmup=100).clock(50), TrainingConfig(warmup=100).clock(300)
+        (12.5, 250.0)
+        """
+        warm = max(self.warmup, 1)
+        return step**2 / (2 * warm) if step < warm else step - warm / 2
+
+    def step_at(self, clock: float) -> float:
+        """The inverse of `clock`."""
+        warm = max(self.warmup, 1)
+        return math.sqrt(2 * warm * clock) if clock < warm / 2 else clock + warm / 2
+
     def decay(self, step: int) -> float:
         """The decay of the averaged weights after one step."""
         return min(self.ema, (step + 1) / (step + 10))

@@ -17,7 +17,7 @@ from validation.window.times import training_times
 __all__ = ["constant_rate", "pilot_curves"]
 
 CHECKS = 48  # 10 % from one to the next over two decades
-_EVERY = 4  # checks from one drawing of samples to the next
+_EVERY = 8  # checks from one drawing of samples to the next
 _BEYOND = 1.5  # once all have memorised a level, train on to so many times that step
 
 
@@ -50,7 +50,7 @@ def pilot_curves(
     ----------
     sets : M of shape (P_m, *shape); held_out : (H, *shape); network, config : of `Trainer`, whose rate does not decay here
     checks, levels : of `Watch`; stop_early : end at 1.5 times the step at which all networks have memorised one level
-    samples : drawn from each network at every fourth check, 0 for none; progress : callable (steps done, of all)
+    samples : drawn from each network at every eighth check, 0 for none; progress : callable (steps done, of all)
 
     Returns
     -------

@@ -1,7 +1,11 @@
 r"""Does tau_mem of a network grow as P and fall as 1/width, and does tau_gen not move, as [BUBM25] finds for U-Nets?
 
 For each optimiser and width a stack of networks, one for each P and replica (own points, own seed), trains at a constant
-rate. Both times are read off the losses on training and held-out points at fixed noise (`validation.window.training_times`).
+rate. Times are read off the losses on training and held-out points at fixed noise: tau_gen and tau_mem of
+`validation.window.training_times`, and tau_learn, the first step at which the held-out loss is half of the way (in its
+logarithm) from its start to the least loss that *all* sizes of this width reach. tau_gen asks each network for its own least
+loss, which falls with P and so is reached later.
+
 A growth is 2^b, b the slope of log tau against log2 P over the sizes of one width and replica, or against log2 width over the
 widths of one size and replica; slopes of different networks are independent, and their spread is the error.
 """
@@ -26,7 +30,7 @@ from validation.experiments.network_training_time.figures import training_time_f
 from validation.experiments.shared import ExperimentResult, Row, chosen, concluded, counter, save
 from validation.simulation import Prediction, judge
 from validation.training import NoiseLevels, TrainingConfig, points
-from validation.window import pilot_curves, training_times
+from validation.window import first_crossing, pilot_curves, training_times
 
 __all__ = ["PRESETS", "Preset", "figure", "run"]
 
@@ -97,8 +101,9 @@ def run(
     growths: Sequence[tuple[str, str, float]] = (
         ("tau_mem", "P", 2.0),
         ("tau_mem", "width", 0.5),
+        ("tau_learn", "P", 1.0),
+        ("tau_learn", "width", 0.5),
         ("tau_gen", "P", 1.0),
-        ("tau_gen", "width", 0.5),
     ),
 ) -> ExperimentResult:
     """Train networks of several sizes and widths, and measure how both training times grow.
@@ -142,6 +147,7 @@ def run(
                     save_dataset(curves, kept)
             step(preset.steps)
             times = training_times(curves).drop_vars("departure_step", errors="ignore")
+            times["tau_learn"] = common_learning_time(curves, times)
             stacks.append(xr.merge([curves, times], compat="override", join="outer").drop_vars("P"))
     labels = [f"{o}, width {w}" for o, _ in preset.optimizers for w in preset.widths]
     whole = xr.concat(stacks, xr.DataArray(labels, dims="stack", name="stack"), join="outer")
@@ -187,6 +193,17 @@ def _row(whole: xr.Dataset, preset: Preset, optimizer: str, name: str, against: 
     sigma = float(part["sigma"][preset.level])
     note = f"exponent {exponent:.2f} +- {error:.2f}, {len(slopes)} series, sigma = {sigma:.2g}"
     return Row(f"{name} a doubling of {against}", optimizer, judge(declared, measured, spread), note)
+
+
+def common_learning_time(curves: xr.Dataset, times: xr.Dataset) -> xr.DataArray:
+    """tau_learn over (member, t), see the module; `times` has the least losses."""
+    held = curves["held_out"].transpose("step", "member", "t").values
+    steps = curves["step"].values.astype(float)
+    out = np.full(held.shape[1:], np.nan)
+    goal = times["least"].transpose("member", "t").values.max(axis=0)
+    for m, k in np.ndindex(out.shape):
+        out[m, k] = first_crossing(steps, held[:, m, k], float(np.sqrt(held[0, :, k].mean() * goal[k])))[0]
+    return xr.DataArray(out, dims=("member", "t"))
 
 
 def growth_slopes(tau: xr.DataArray, against: str) -> np.ndarray:

@@ -41,15 +41,20 @@ def _times(axis, part: xr.Dataset) -> None:
     for s, width in enumerate(part["width"].values):
         at = part.isel(stack=s)
         P = at["P"].values * 1.03 ** (s - 1)  # side by side
-        axis.loglog(P, at["tau_mem"], "o", ms=5, color=f"C{s}", label=rf"$\tau_{{mem}}$, width {width}")
-        axis.loglog(P, at["tau_gen"], "^", ms=4, mfc="none", color=f"C{s}", label=rf"$\tau_{{gen}}$, width {width}")
+        axis.plot(P, at["tau_mem"], "o", ms=5, color=f"C{s}", label=rf"$\tau_{{mem}}$, width {width}")
+        axis.plot(P, at["tau_gen"], "^", ms=4, mfc="none", color=f"C{s}", label=rf"$\tau_{{gen}}$, width {width}")
+        axis.plot(P, at["tau_learn"], "_", ms=7, color=f"C{s}", label=rf"$\tau_{{learn}}$, width {width}")
     P = np.unique(part["P"].values)
-    known = part["tau_mem"].values[np.isfinite(part["tau_mem"].values)]
+    known = part["tau_mem"].values[part["tau_mem"].values > 0]
     if known.size:
-        axis.loglog(P, known.min() * P / P[0], "k:", lw=1, label=r"$\propto P$")
+        axis.plot(P, known.min() * P / P[0], "k:", lw=1, label=r"$\propto P$")
     axis.set(xlabel="training points P", ylabel="optimiser steps")
+    if (part["tau_gen"].values > 0).any() or known.size:
+        axis.set(xscale="log", yscale="log")
+        low, high = axis.get_ylim()
+        axis.set_ylim(low / (high / low) ** 0.5, high)  # room for the legend
     axis.set_title("training times", loc="left", fontsize=10)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, ncols=3, loc="lower center")
 
 
 def _copies(axis, one: xr.Dataset) -> None:
@@ -63,4 +68,5 @@ def _copies(axis, one: xr.Dataset) -> None:
             )
     axis.set(xlabel="step/P", ylabel="share of samples that are copies", ylim=(-0.03, 1.03))
     axis.set_title("copies", loc="left", fontsize=10)
-    axis.legend(fontsize=7)
+    if axis.has_data():
+        axis.legend(fontsize=7)

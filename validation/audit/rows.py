@@ -19,7 +19,7 @@ NOT_RESOLVED = "not resolved: the errors span decades"
 
 _MEANING = {
     "onset": "below it every training point is an attractor of the empirical score",
-    "collapse": "below it a noisy training point is drawn back to itself: memorisation",
+    "collapse": "below it the ideal score draws a noisy training point back to itself: it memorises",
     "condensation": "below it a fresh point sees only a few training points",
     "generalization": "the empirical density is closest to the data's here",
 }

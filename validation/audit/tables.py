@@ -13,7 +13,7 @@ from validation.audit.command import Audit
 from validation.audit.figures import audit_figure
 from validation.tables import TableData
 
-__all__ = ["audit_facts", "audit_lines", "audit_tables", "write_audit"]
+__all__ = ["audit_facts", "audit_lines", "audit_tables", "ideal_answer", "write_audit"]
 
 
 def _estimate(estimate: Any) -> str:
@@ -57,7 +57,7 @@ def audit_tables(result: Audit) -> list[TableData]:
         text=(0, 7),
     )
     sizes = TableData(
-        "Samples needed so that a model run down to sigma has not collapsed.",
+        "Samples needed so that the ideal score, run down to sigma, has not collapsed.",
         ("sigma", "theory (Gaussian)", "from the data", "note"),
         [
             (
@@ -71,7 +71,7 @@ def audit_tables(result: Audit) -> list[TableData]:
         text=(3,),
     )
     growth = TableData(
-        "What more data buys: collapse noise predicted by the theory.",
+        "What more data buys: collapse noise of the ideal score, predicted by the theory.",
         ("samples", "sigma at collapse"),
         [(f"{factor:,} x {result.measured.P:,}", f"{sigma:.4g}") for factor, sigma in result.growth],
     )
@@ -138,6 +138,19 @@ def _covariance_fact(result: Audit) -> str:
     )
 
 
+def ideal_answer(result: Audit) -> str | None:
+    """At what noise the ideal denoiser copies, in words with the error; None where no collapse was measured."""
+    found = result.row("collapse").data
+    if not math.isfinite(found.value) or found.value <= 0:
+        return None
+    sigma = math.sqrt(found.value)
+    error = f" ± {found.error / (2 * sigma):.1g}" if math.isfinite(found.error) else ""
+    return (
+        f"the ideal denoiser of these {result.measured.P:,} samples copies them below sigma = {sigma:.3g}{error} (the measured "
+        "collapse): there it draws a noisy training point back to itself."
+    )
+
+
 def audit_facts(result: Audit) -> list[str]:
     """What the data are, in sentences."""
     m, data = result.measured, result.data
@@ -154,11 +167,10 @@ def audit_facts(result: Audit) -> list[str]:
     facts.insert(2, _covariance_fact(result))
     if result.carriers:
         facts.insert(1, _carriers_fact(result))
-    collapse = result.row("collapse").data.value
-    if math.isfinite(collapse):
+    if (told := ideal_answer(result)) is not None:
         facts.append(
-            f"In short: {m.P:,} of these samples memorise below sigma = {collapse**0.5:.3g} (the measured collapse): there a "
-            "noisy training point is drawn back to itself. How many samples lower noise needs is in the table of sizes."
+            f"In short: {told} How many samples lower noise needs is in the table of sizes. A trained network is not the ideal "
+            "denoiser: `--model` measures one, and `geomem samples` what it generates."
         )
     if result.dimension is not None:
         facts.insert(
@@ -169,8 +181,8 @@ def audit_facts(result: Audit) -> list[str]:
     ]
     if result.duplicates.exact + result.duplicates.near:
         facts.append(
-            "Samples that are there more than once share their weight: as a group they are memorised at higher noise than the "
-            "collapse that is measured here, row by row."
+            "Samples that are there more than once share their weight: as a group the ideal score memorises them at higher noise "
+            "than the collapse that is measured here, row by row."
         )
     if blank:
         facts.append(f"Note: no number for {'; '.join(blank)}.")

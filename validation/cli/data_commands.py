@@ -11,7 +11,25 @@ import typer
 from rich.markup import escape
 
 from numerics.domain import DomainError
-from validation.cli.options import Centre, Device, FigureFile, ImageSize, Key, Limit, Scheduler, Seed, Unit, Variant
+from validation.cli.options import (
+    Centre,
+    Device,
+    Embeddings,
+    FigureFile,
+    Guidance,
+    ImageSize,
+    Key,
+    Label,
+    LatentsOf,
+    Limit,
+    NullLabel,
+    Prompt,
+    Scheduler,
+    Seed,
+    Unit,
+    Variant,
+    only_with_a_model,
+)
 from validation.cli.terminal import app, console, folder_of, given, notes, numbers_of, progress_bar, say, stages
 
 
@@ -43,6 +61,12 @@ def audit(
     variant: Variant = None,
     centre: Centre = None,
     unit: Unit = None,
+    label: Label = None,
+    embeddings: Embeddings = None,
+    prompt: Prompt = None,
+    guidance: Guidance = None,
+    null_label: NullLabel = None,
+    latents: LatentsOf = None,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
     finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
     points: Annotated[
@@ -58,16 +82,22 @@ def audit(
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
-    """At what noise does this data set memorise, how many samples would it need? Theory beside measurement."""
-    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit)
+    """At what noise does the ideal score of a data set memorise it, how many samples would prevent it? Theory beside measurement.
+
+    With --model, what a trained network itself does.
+    """
+    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
+    network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
     if model:
+        if latents is not None:
+            raise DomainError(
+                "--latents", str(latents), "left out with --model, whose pipeline has its own autoencoder"
+            )
         options = given(key=key, limit=limit, image_size=image_size)
         if len(model) > 1 or is_run(model[0]):
             return _audit_run(model, out, probes, device, seed, {"data": data} | network | options)
         return _audit_model(model[0], data, out, probes, device, seed, network, options)
-    if network:
-        name = next(iter(network))
-        raise DomainError(f"--{name}", network[name], "left out without --model")
+    only_with_a_model(network, "left out without --model")
     from validation.audit import audit as run
     from validation.audit import audit_classes, audit_ladder, audit_lines, classes_table, write_audit
     from validation.data import load, read_labels
@@ -78,6 +108,11 @@ def audit(
     sigmas = None if sigma is None else numbers_of("--sigma", sigma)
     folder = folder_of(out) if out else None
     dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
+    if latents is not None:
+        from validation.spectrum import latent_dataset
+
+        with progress_bar("latents") as progress:
+            dataset = latent_dataset(dataset, latents, device=device, progress=progress)
     if labels is not None:
         dataset = replace(dataset, labels=read_labels(labels, dataset.P, limit=limit, seed=seed))
     if points is None:
@@ -139,9 +174,8 @@ def _audit_model(
     from validation.networks import is_diffusers
 
     pipeline = is_diffusers(model)
-    if network and not pipeline:
-        name = next(iter(network))
-        raise DomainError(f"--{name}", network[name], "left out without the folder of a diffusers network in --model")
+    if not pipeline:
+        only_with_a_model(network, "left out without the folder of a diffusers network in --model")
     if data is not None and not pipeline:
         raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
     folder = folder_of(out) if out else None
@@ -215,29 +249,58 @@ def spectrum(
     variant: Variant = None,
     centre: Centre = None,
     unit: Unit = None,
+    label: Label = None,
+    embeddings: Embeddings = None,
+    prompt: Prompt = None,
+    guidance: Guidance = None,
+    null_label: NullLabel = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="With --model: what the network says of each of these samples, without its training set."),
+    ] = None,
     out: FigureFile = Path("spectrum.png"),
     sigma: Annotated[
         str | None, typer.Option(help="Range of noise, low,high in data units; default: around collapse.")
     ] = None,
-    points: Annotated[int, typer.Option(help="Noise levels.", min=4, max=10_000)] = 25,
+    points: Annotated[
+        int | None, typer.Option(help="Noise levels; default 25, with --samples 6.", min=1, max=10_000)
+    ] = None,
     probes: Annotated[
-        int, typer.Option(help="Points of each kind at which the score is probed.", min=2, max=1_000_000)
-    ] = 24,
+        int | None,
+        typer.Option(
+            help="Points of each kind at which the score is probed, default 24; with --samples random vectors a trace, 8.",
+            min=2,
+            max=1_000_000,
+        ),
+    ] = None,
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
-    """At which noise does a training set's score lose directions, and which first?
+    """At which noise does a training set's ideal score lose directions, and which first?
 
     The spectrum of the empirical score's Jacobian over a grid of noise, at noised training points, fresh points and the
     centre, beside the Gaussian (for synthetic data: exact) score and the empirical score of half of the points.
-    Interrupted, the same command goes on where it was.
+    Interrupted, the same command goes on where it was. With --samples, signals of single samples instead: the size and the
+    sharpness of the score, its effective dimension and FLIPD, a row a sample and noise level in the .csv.
     """
+    from validation.networks import is_diffusers
     from validation.spectrum import reading, run, tables
 
     levels = None if sigma is None else numbers_of("--sigma", sigma)
+    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
+    network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
+    if model is None or not is_diffusers(model):
+        only_with_a_model(network, "left out without the folder of a diffusers network in --model")
+    if samples is not None:
+        if model is None or subspaces is not None or p is not None:
+            allowed = "given with --model" if model is None else "left out with --subspaces"
+            raise DomainError("--samples", str(samples), allowed)
+        common: dict[str, Any] = given(points=points, probes=probes, key=key, limit=limit, image_size=image_size)
+        common |= {"model": model, "data": data, "sigmas": levels, "seed": seed, "device": device, "network": network}
+        return _signals(samples, out, common)
     with progress_bar("spectra") as progress:
         found = run(
             data,
@@ -246,12 +309,12 @@ def spectrum(
             P=p,
             model=model,
             sigmas=levels,
-            points=points,
-            probes=probes,
+            points=25 if points is None else points,
+            probes=24 if probes is None else probes,
             seed=seed,
             device=device,
             progress=progress,
-            network=given(scheduler=scheduler, variant=variant, centre=centre, unit=unit),
+            network=network,
             **given(key=key, limit=limit, image_size=image_size),
         )
     for result, files in found:
@@ -260,6 +323,19 @@ def spectrum(
             console.print(item.shown(compact=True))
         for line in reading(result):
             say(line)
+        say("wrote " + ", ".join(map(str, files)))
+
+
+def _signals(samples: Path, out: Path, options: dict[str, Any]) -> None:
+    from validation.spectrum import run_samples, signal_table
+
+    with progress_bar("signals") as progress:
+        found = run_samples(samples, out, progress=progress, **options)
+    for result, files in found:
+        console.print(f"\n[bold]{escape(result.attrs['data'])}[/bold]", highlight=False)
+        console.print(signal_table(result).shown(compact=True))
+        if "remarks" in result.attrs:
+            say(f"Of the network: {result.attrs['remarks']}.")
         say("wrote " + ", ".join(map(str, files)))
 
 

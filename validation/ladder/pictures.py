@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from numerics.store import save_dataset
 from validation import figures
-from validation.ladder.noise_ladder import Ladder
+from validation.ladder.rungs import Ladder
 
 __all__ = ["ladder_figure", "write_ladder"]
 

@@ -167,8 +167,9 @@ def _summary(audits: Sequence[Audit], results: Sequence[ExperimentResult]) -> li
         row = one.row("collapse")
         if math.isfinite(row.data.value):
             lines.append(
-                f"{one.data.name}, {one.measured.P:,} samples: memorises below sigma = {math.sqrt(row.data.value):.3g} "
-                f"(measured), {math.sqrt(row.theory):.3g} (theory from its covariance); {row.verdict}."
+                f"{one.data.name}, {one.measured.P:,} samples: the ideal score memorises them below sigma = "
+                f"{math.sqrt(row.data.value):.3g} (measured), {math.sqrt(row.theory):.3g} (theory from its covariance); "
+                f"{row.verdict}."
             )
     return lines
 

@@ -4,17 +4,24 @@ from validation.spectrum.command import run
 from validation.spectrum.departures import losses
 from validation.spectrum.figures import reading, tables
 from validation.spectrum.measurement import spectrum
-from validation.spectrum.subjects import Subject, from_data, from_model, from_pipeline, from_subspaces
+from validation.spectrum.pipelines import Opened, from_pipeline, latent_dataset, open_pipeline
+from validation.spectrum.signals import run_samples, signal_table
+from validation.spectrum.subjects import Subject, from_data, from_model, from_subspaces
 
 __all__ = [
+    "Opened",
     "Subject",
     "from_data",
     "from_model",
     "from_pipeline",
     "from_subspaces",
+    "latent_dataset",
     "losses",
+    "open_pipeline",
     "reading",
     "run",
+    "run_samples",
+    "signal_table",
     "spectrum",
     "tables",
 ]

@@ -239,13 +239,17 @@ def reading(data: xr.Dataset) -> list[str]:
             if math.isfinite(t)
         ]
         if not known:
-            lines.append(f"At {PLACES[place]} no directions depart from the {control} on this grid of noise.")
+            lines.append(
+                f"At {PLACES[place]} no directions of the ideal score depart from the {control} on this grid of noise."
+            )
             continue
         known.sort(key=lambda row: -row[0])
         (t, error, half, first), (t_last, error_last, _, last) = known[0], known[-1]
         with_half = f" ({half:.2g} with half of the points)" if math.isfinite(half) else ""
-        line = f"At {PLACES[place]} the first directions to depart from the {control} are {first}, at t = {_cell(t, error)}"
-        line += with_half
+        line = (
+            f"At {PLACES[place]} the ideal score's first directions to depart from the {control} are {first}, at t = "
+        )
+        line += _cell(t, error) + with_half
         if len(known) > 1:
             tied = t - t_last < 2 * math.hypot(error, error_last)
             line += f"; the last {last}, at t = {_cell(t_last, error_last)}" + (

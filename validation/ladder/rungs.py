@@ -5,7 +5,7 @@ With one draw :math:`\omega` of the noise at every level, :math:`x=\xi+\sqrt t\,
 .. math:: D(x,t)=x+t\,s(x,t),
 
 the posterior mean of the clean point: of the empirical score :math:`\sum_\mu w_\mu\xi^\mu`, of the Gaussian with the data's own
-mean and covariance :math:`m+\Sigma(\Sigma+t)^{-1}(x-m)`. Going down in noise the first one snaps to :math:`\xi` where its own weight
+mean and covariance :math:`m+\Sigma(\Sigma+t)^{-1}(x-m)`. Going down in noise the first snaps to :math:`\xi` where its own weight
 passes 1/2; the second one never does.
 """
 

@@ -3,10 +3,10 @@
 from validation.audit.classes import ClassRow, audit_classes, classes_table
 from validation.audit.command import Audit, audit
 from validation.audit.figures import audit_figure
-from validation.audit.image_networks import ImageNetwork, image_networks
 from validation.audit.ladders import audit_ladder, model_ladders
 from validation.audit.measurement import measure
 from validation.audit.networks import audit_model, audit_pipeline, report_lines
+from validation.audit.pixel_networks import ImageNetwork, image_networks
 from validation.audit.reference import GaussianReference
 from validation.audit.rows import NOT_GAUSSIAN, NOT_KNOWN, NOT_RESOLVED, SizeRow, TimeRow
 from validation.audit.tables import audit_facts, audit_lines, audit_tables, ideal_answer, write_audit

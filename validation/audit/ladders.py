@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from validation.audit.command import Audit
-from validation.audit.image_networks import image_networks
 from validation.audit.measurement import measure
+from validation.audit.pixel_networks import image_networks
 from validation.data import Dataset
 from validation.figures import is_image
 from validation.ladder import SYMBOLS, Ladder, noise_ladder

@@ -1,7 +1,7 @@
 """The patches of a data set of images: at what noise each width is memorised, and which width a network sees."""
 
 from validation.locality.collapse import PatchAudit, PatchRow, audit_patches, patch_widths
-from validation.locality.receptive_field import receptive_field
+from validation.locality.network_patch import receptive_field
 from validation.locality.report import (
     field_figure,
     field_lines,

@@ -21,7 +21,7 @@ from numerics.domain import DomainError, integer, positive
 from numerics.store import save_dataset
 from validation.networks import Denoiser
 from validation.training.checkpoint import fingerprint
-from validation.training.departure import departure, least_p, reference_losses
+from validation.training.departures import departure, least_p, reference_losses
 from validation.training.noise_levels import NoiseLevels
 
 __all__ = ["Departure", "Probes", "Watch"]
@@ -101,14 +101,14 @@ class Probes:
         with torch.no_grad():
             for i, clean in enumerate(places):
                 of_place = []
+                s2 = denoiser.sigma_data.double().square()[:, None]
                 for k, level in enumerate(self.t):
-                    sigma = torch.full(clean.shape[:2], float(level) ** 0.5, dtype=clean.dtype, device=clean.device)
-                    each = [
-                        denoiser.residual(clean, omega.expand_as(clean), sigma).square().flatten(2).mean(dim=2)
-                        for omega in self._noise(i, k, clean.shape[1])
-                    ]
-                    s2 = denoiser.sigma_data.double().square()[:, None]
-                    of_place.append(torch.stack(each).double().mean(dim=0) * s2 / (level + s2))
+                    omega = torch.cat(list(self._noise(i, k, clean.shape[1])))
+                    every = clean.repeat(1, self.draws, *(1,) * (clean.ndim - 2))
+                    sigma = torch.full(every.shape[:2], float(level) ** 0.5, dtype=clean.dtype, device=clean.device)
+                    loss = denoiser.residual(every, omega.expand_as(every), sigma).square().flatten(2).mean(dim=2)
+                    each = loss.double().reshape(M, self.draws, -1).mean(dim=1)
+                    of_place.append(each * s2 / (level + s2))
                 values.append(torch.stack(of_place, dim=1).cpu().numpy())  # (M, L, B)
         for m, X in enumerate(self.train):
             found.append((values[0][m][:, : len(X)], values[1][m]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,6 +80,13 @@ def audit(
         Path | None,
         typer.Option(help="Class of each sample: npy, npz, IDX or text, one a line; default: those in DATA."),
     ] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, or odd widths separated by commas: at what noise patches of images are memorised; with --model "
+            "which patch the network sees."
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -95,14 +103,15 @@ def audit(
             )
         options = given(key=key, limit=limit, image_size=image_size)
         if len(model) > 1 or is_run(model[0]):
-            return _audit_run(model, out, probes, device, seed, {"data": data} | network | options)
-        return _audit_model(model[0], data, out, probes, device, seed, network, options)
+            return _audit_run(model, out, probes, device, seed, {"data": data} | network | options | given(patch=patch))
+        return _audit_model(model[0], data, out, probes, device, seed, network, options, patch)
     only_with_a_model(network, "left out without --model")
     from validation.audit import audit as run
     from validation.audit import audit_classes, audit_ladder, audit_lines, classes_table, write_audit
     from validation.data import load, read_labels
     from validation.figures import is_image
     from validation.ladder import write_ladder
+    from validation.locality import audit_patches, write_locality
     from validation.points import CHEAP, audit_points, cost, points_lines, write_points
 
     sigmas = None if sigma is None else numbers_of("--sigma", sigma)
@@ -113,6 +122,7 @@ def audit(
 
         with progress_bar("latents") as progress:
             dataset = latent_dataset(dataset, latents, device=device, progress=progress)
+    widths = _widths_of(patch, dataset)
     if labels is not None:
         dataset = replace(dataset, labels=read_labels(labels, dataset.P, limit=limit, seed=seed))
     if points is None:
@@ -140,6 +150,9 @@ def audit(
         if folder and is_image(dataset.shape):
             tell("ladder of noise")
             more["ladder"] = audit_ladder(result, device=device)
+        if widths:
+            options |= {"probes": min(max(probes, 8), 128), "finite_size": finite_size}
+            more["patches"] = audit_patches(dataset, widths, progress=tell, **options)
     files = write_audit(result, folder) if folder else []
     if folder and "classes" in more:
         files.append(more["classes"].write(folder / "audit-classes.csv"))
@@ -147,6 +160,8 @@ def audit(
         files += write_points(more["points"], folder)
     if folder and more.get("ladder") is not None:
         files += write_ladder(more["ladder"], folder)
+    if folder and widths:
+        files += write_locality(more["patches"], folder)
     for item in audit_lines(result):
         console.print(item, markup=False, highlight=False)
     if "classes" in more:
@@ -154,8 +169,32 @@ def audit(
     if points:
         for line in points_lines(more["points"]):
             say(line)
+    if widths:
+        _say_patches(more["patches"])
     if files:
         say("wrote " + ", ".join(map(str, files)))
+
+
+def _widths_of(patch: str | None, dataset: Any) -> list[int]:
+    """Widths asked for by --patch, none without it."""
+    if patch is None:
+        return []
+    from validation.locality import patch_widths
+
+    if patch == "auto":
+        return patch_widths(dataset)
+    try:
+        return patch_widths(dataset, [int(part) for part in patch.split(",")])
+    except ValueError as error:
+        raise DomainError("--patch", patch, "auto, or odd numbers separated by commas") from error
+
+
+def _say_patches(found: Any) -> None:
+    from validation.locality import locality_lines, locality_table
+
+    console.print(locality_table(found).shown(compact=True), markup=False, highlight=False)
+    for line in locality_lines(found):
+        say(line)
 
 
 def _audit_model(
@@ -167,6 +206,7 @@ def _audit_model(
     seed: int,
     network: dict[str, Any],
     options: dict[str, Any],
+    patch: str | None,
 ) -> None:
     from numerics.store import save_dataset
     from validation.audit import audit_model, audit_pipeline, model_ladders, report_lines
@@ -193,14 +233,57 @@ def _audit_model(
             tell("ladder of noise")
             about = {"network": network, **options} if pipeline else {}
             ladders = list(model_ladders(model, data, seed=seed, device=device, **about))
+        seen = []
+        if patch is not None:
+            about = {"network": network, **options} if pipeline else {}
+            seen = list(_patches_seen(model, data, patch, seed, device, about, tell))
     files = [save_dataset(losses, folder / f"model-P{P}.csv") for P, losses in found] if folder else []
     for P, ladder in ladders if folder else []:
         files += write_ladder(ladder, folder, name=f"ladder-P{P}")
     for P, losses in found:
         for line in report_lines(P, losses):
             say(line)
+    if seen:
+        from validation.locality import field_lines, write_field
+
+        for P, patches, field in seen:
+            say(f"Network of {P:,} points:")
+            _say_patches(patches)
+            for line in field_lines(field, patches):
+                say(line)
+            files += write_field(field, folder, f"receptive-field-P{P}") if folder else []
     if files:
         say("wrote " + ", ".join(map(str, files)))
+
+
+def _patches_seen(
+    model: Path, data: Path | None, patch: str, seed: int, device: str, about: dict[str, Any], tell: Any
+) -> Iterator[tuple[int, Any, Any]]:
+    """(P, collapse of its training set's patches, its receptive field) of each network of images."""
+    from validation.audit import image_networks
+    from validation.data import Dataset
+    from validation.locality import audit_patches, receptive_field
+
+    count = 0
+    for one in image_networks(model, data, seed=seed, device=device, **about):
+        count += 1
+        dataset = Dataset(one.X, f"training set of {one.P:,}", one.shape, "data units", str(model))
+        widths = _widths_of(patch, dataset)
+        tell(f"patches of the network of {one.P:,} points")
+        patches = audit_patches(dataset, widths, seed=seed, device=device)
+        tell(f"receptive field of the network of {one.P:,} points")
+        field = receptive_field(
+            one.score,
+            one.X.reshape(-1, *one.shape),
+            one.fresh.reshape(-1, *one.shape),
+            patches.levels(one.t_range),
+            widths,
+            seed=seed,
+            device=device,
+        )
+        yield one.P, patches, field
+    if not count:
+        raise DomainError("--patch", patch, "left out for networks of vectors", "Patches are those of images")
 
 
 def is_run(path: Path) -> bool:

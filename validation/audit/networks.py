@@ -95,9 +95,7 @@ def report_lines(P: int, losses: xr.Dataset) -> list[str]:
     lines = [f"P = {P}: denoising loss E|D - xi|^2/(N t)", first + "".join(f"{name:>11}" for name in head) + "  state"]
     for k, t in enumerate(losses["t"].values):
         at = losses.isel(t=k)
-        own, new = (
-            [float(at[n].sel(where=w)) for n in ("network", *references)] for w in ("training", "fresh")
-        )
+        own, new = ([float(at[n].sel(where=w)) for n in ("network", *references)] for w in ("training", "fresh"))
         numbers = "".join(f"{_cell(value):>9}" for value in (t, t**0.5))
         numbers += "".join(f"{_cell(value):>11}" for value in (*own, *new))
         lines.append(f"{numbers}  {at['label'].item()}")

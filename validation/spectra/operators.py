@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ class JacobianOperator:
         self.x, self.t, self.products = points.double(), float(level), 0
         self.B, self.N = self.x.shape
         self.symmetric, self.method, self.at_once = True, "closed form", True
-        self._transposed: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._find_transposed: Callable[[], Callable[[torch.Tensor], torch.Tensor] | None] = lambda: None
         self._apply = self._chosen()
 
     def __call__(self, v: torch.Tensor) -> torch.Tensor:
@@ -82,6 +83,11 @@ class JacobianOperator:
                 "score", type(self.score).__name__, "one with reverse mode", "J^T v cannot be found from J v"
             )
         return self._transposed(v)
+
+    @cached_property
+    def _transposed(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """Found, and compared with quotients, when it is first asked for: a trace needs none."""
+        return self._find_transposed()
 
     @property
     def has_transposed(self) -> bool:
@@ -118,7 +124,7 @@ class JacobianOperator:
         self.method = "matrix"
         J = face.jacobian(self.x, self.t).double()
         self.symmetric = bool((J - J.mT).abs().max() <= 1e-9 * J.abs().max())
-        self._transposed = lambda v: torch.einsum("bji,b...j->b...i", J, v)
+        self._find_transposed = lambda: lambda v: torch.einsum("bji,b...j->b...i", J, v)
         return lambda v: torch.einsum("bij,b...j->b...i", J, v)
 
     def _matrix_transposed(self, face: Any) -> None:
@@ -129,7 +135,7 @@ class JacobianOperator:
                 kept.append(face.jacobian(self.x, self.t).double())
             return torch.einsum("bji,bj->bi", kept[0], v)
 
-        self._transposed = apply
+        self._find_transposed = lambda: apply
 
     def _differentiated(self, face: AutogradScore) -> Callable[[torch.Tensor], torch.Tensor]:
         def function(points: torch.Tensor) -> torch.Tensor:
@@ -137,13 +143,13 @@ class JacobianOperator:
 
         def forward(v: torch.Tensor) -> torch.Tensor:
             with as_found(face.modules), torch.no_grad(), plain_attention():
-                parts = zip(self.x.split(face.chunk), v.split(face.chunk), strict=True)
+                parts = zip(self.x[: len(v)].split(face.chunk), v.split(face.chunk), strict=True)
                 return torch.cat([torch.func.jvp(function, (p.clone(),), (w,))[1].double() for p, w in parts])
 
         def backward(v: torch.Tensor) -> torch.Tensor:
             found = []
             with as_found(face.modules), torch.enable_grad():
-                for p, w in zip(self.x.split(face.chunk), v.split(face.chunk), strict=True):
+                for p, w in zip(self.x[: len(v)].split(face.chunk), v.split(face.chunk), strict=True):
                     leaf = p.clone().requires_grad_()
                     found.append(torch.autograd.grad(function(leaf.clone()), leaf, w)[0].double())
             return torch.cat(found)
@@ -166,8 +172,7 @@ class JacobianOperator:
 
             Compared is J + 1/t, which is what the function knows: J u itself, or u.J w for `across` directions w.
             """
-            u = torch.zeros_like(self.x)
-            u[0] = random_direction(self.x[0])
+            u = random_direction(self.x[0])[None]  # at the first point alone
             try:
                 value = act(u)[0] + u[0] / self.t
             except torch.OutOfMemoryError:
@@ -187,6 +192,6 @@ class JacobianOperator:
             return float((pairs[:, 0] - pairs[:, 1]).norm()) <= error + SHARE * float(pairs[:, 1].norm())
 
         serves = tells(forward)
-        self._transposed = backward if tells(backward, across=3) else None
+        self._find_transposed = lambda: backward if tells(backward, across=3) else None
         self.method = "forward mode" if serves else "central differences"
         return forward if serves else quotients

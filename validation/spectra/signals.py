@@ -21,7 +21,7 @@ import xarray as xr
 from numerics.domain import DomainError, integer, positive
 from validation.spectra.operators import JacobianOperator
 from validation.spectra.score_functions import as_score
-from validation.spectra.stochastic import effective_dimension
+from validation.spectra.stochastic import trace
 
 __all__ = ["SIGNALS", "sample_signals"]
 
@@ -82,17 +82,19 @@ def sample_signals(
             if progress:
                 progress(k * len(starts) + j, len(levels) * len(starts))
             at = slice(start, start + chunk)
-            noisy = (points[at, None] + math.sqrt(level) * omega[at]).reshape(-1, N)
-            own = face.score(noisy, level).double()
-            J = JacobianOperator(face, noisy, level)
-            moved = J(own)
-            found = effective_dimension(face, noisy, level, probes=probes, seed=seed)
-            clean = effective_dimension(face, points[at], level, probes=probes, seed=seed)
-            for name, array in (("square", own.square().sum(dim=1)), ("sharpness", moved.square().sum(dim=1))):
-                values[name][k, at] = array.cpu().numpy().reshape(-1, draws)
-            values["dimension"][k, at] = found["dimension"].values.reshape(-1, draws)
-            flipd[k, at], flipd_error[k, at] = clean["flipd"].values[0], clean["error"].values[0]
-            products += J.products + found.attrs["products"] + clean.attrs["products"]
+            clean = points[at]
+            noisy = (clean[:, None] + math.sqrt(level) * omega[at]).reshape(-1, N)
+            both = torch.cat([noisy, clean])
+            own = face.score(both, level).double()
+            J = JacobianOperator(face, both, level)
+            moved = J(own)[: len(noisy)]
+            dimension, error = (N * (i == 0) + level * part for i, part in enumerate(trace(J, probes, seed)))
+            for name, array in (("square", own[: len(noisy)]), ("sharpness", moved)):
+                values[name][k, at] = array.square().sum(dim=1).cpu().numpy().reshape(-1, draws)
+            values["dimension"][k, at] = dimension[: len(noisy)].reshape(-1, draws)
+            size = own[len(noisy) :].square().sum(dim=1).cpu().numpy()
+            flipd[k, at], flipd_error[k, at] = dimension[len(noisy) :] + level * size, error[len(noisy) :]
+            products += J.products
     if progress:
         progress(len(levels) * len(starts), len(levels) * len(starts))
     variables = {name: (("t", "sample"), value.mean(axis=2)) for name, value in values.items()}

@@ -89,6 +89,11 @@ def effective_dimension(
     )
 
 
+def trace(J: JacobianOperator, probes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(B,) traces of J and their standard errors over random signs; exact, with error 0, from `probes` = N on."""
+    return _trace(J, None, probes, seed)
+
+
 def _trace(
     J: JacobianOperator, control: JacobianOperator | None, probes: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,171 @@
+"""The table of docs/models.md: every filled cell is run, on a tiny pipeline that diffusers saved."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from validation.audit import audit_pipeline
+from validation.data import load
+from validation.spectrum import run, run_samples
+
+diffusers = pytest.importorskip("diffusers")
+
+PAGE = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")][
+    1:
+]
+COMMANDS = ("audit --model", "spectrum --model", "spectrum --samples")
+
+UNET = {"out_channels": 1, "in_channels": 1, "sample_size": 8, "layers_per_block": 1, "norm_num_groups": 4}
+PLAIN = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+CROSS = {
+    "block_out_channels": (8,),
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("CrossAttnUpBlock2D",),
+    "attention_head_dim": 4,
+    "cross_attention_dim": 6,
+}
+LATENT = {"sample_size": 4, "in_channels": 2, "out_channels": 2}
+HEADS = {"num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 1}
+TEXT = {"joint_attention_dim": 6, "pooled_projection_dim": 5}
+BLOCKS = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+VAE = BLOCKS | {
+    "in_channels": 1,
+    "out_channels": 1,
+    "latent_channels": 2,
+    "block_out_channels": (4, 8),
+    "norm_num_groups": 2,
+}
+
+
+def unet(**options):
+    return diffusers.UNet2DModel(**UNET | PLAIN | {"add_attention": False} | options)
+
+
+def sd3():
+    more = {"patch_size": 2, "caption_projection_dim": 8, "pos_embed_max_size": 4}
+    return diffusers.SD3Transformer2DModel(**HEADS | TEXT | LATENT | more)
+
+
+def flux():
+    more = {
+        "patch_size": 1,
+        "in_channels": 8,
+        "num_single_layers": 1,
+        "axes_dims_rope": (2, 2, 4),
+        "attention_head_dim": 8,
+    }
+    return diffusers.FluxTransformer2DModel(**HEADS | TEXT | more)
+
+
+def dit():
+    more = {"patch_size": 2, "num_embeds_ada_norm": 5, "norm_num_groups": 1, "out_channels": 4}
+    return diffusers.DiTTransformer2DModel(**HEADS | LATENT | more)
+
+
+def kl():
+    return diffusers.AutoencoderKL(**VAE)
+
+
+def flow():
+    return diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+
+
+KINDS = {  # network, scheduler, autoencoder, options of the condition
+    "pixels, DDPM and its relatives": (unet, diffusers.DDPMScheduler, None, {}),
+    "pixels, EDM": (unet, diffusers.EDMEulerScheduler, None, {}),
+    "pixels, flow matching": (unet, flow, None, {}),
+    "pixels, classes": (lambda: unet(num_class_embeds=3), diffusers.DDPMScheduler, None, {"label": 1}),
+    "pixels, text as embeddings": (
+        lambda: diffusers.UNet2DConditionModel(**UNET | CROSS),
+        diffusers.DDPMScheduler,
+        None,
+        {"embeddings": ("prompt_embeds",)},
+    ),
+    "pixels, classes, guided": (
+        lambda: unet(num_class_embeds=3),
+        diffusers.DDPMScheduler,
+        None,
+        {"label": 1, "null_label": 2, "guidance": 3.0},
+    ),
+    "latents, unconditional": (lambda: unet(**LATENT), diffusers.DDIMScheduler, kl, {}),
+    "latents, DiT with classes": (dit, diffusers.DDPMScheduler, kl, {"label": 1}),
+    "latents, SD3 with text, flow matching": (sd3, flow, kl, {"embeddings": ("prompt_embeds", "pooled_prompt_embeds")}),
+    "latents, Flux with text, flow matching": (
+        flux,
+        flow,
+        kl,
+        {"embeddings": ("prompt_embeds", "pooled_prompt_embeds")},
+    ),
+    "latents, VQModel": (
+        lambda: unet(**LATENT),
+        diffusers.DDPMScheduler,
+        lambda: diffusers.VQModel(**VAE, num_vq_embeddings=8),
+        {},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folder and options of a kind, made when it is first asked for."""
+    home, made = tmp_path_factory.mktemp("kinds"), {}
+
+    def of(kind):
+        if kind not in made:
+            network, scheduler, autoencoder, options = KINDS[kind]
+            torch.manual_seed(0)
+            folder = home / str(len(made))
+            net = network()
+            parts = {"unet" if "UNet" in type(net).__name__ else "transformer": net, "scheduler": scheduler()}
+            parts |= {} if autoencoder is None else {"vae": autoencoder()}
+            index = {name: ["diffusers", type(part).__name__] for name, part in parts.items()}
+            for name, part in parts.items():
+                part.save_pretrained(folder / name)
+            (folder / "model_index.json").write_text(json.dumps({"_class_name": "DiffusionPipeline"} | index))
+            if "embeddings" in options:
+                tensors = {"prompt_embeds": torch.ones(3, 6), "pooled_prompt_embeds": torch.ones(5)}
+                save_file({name: tensors[name] for name in options["embeddings"]}, folder / "text.safetensors")
+                options = options | {"embeddings": str(folder / "text.safetensors")}
+            np.save(folder / "made.npy", load().X[:4].reshape(-1, 8, 8))
+            made[kind] = folder, options
+        return made[kind]
+
+    return of
+
+
+def test_the_table_has_every_kind_and_no_empty_cell():
+    assert [row[0] for row in ROWS] == list(KINDS)
+    assert all(cell.startswith("yes") for row in ROWS for cell in row[2:])
+    head = next(line for line in PAGE.splitlines() if line.startswith("| kind"))
+    assert re.findall(r"`([^`]+)`", head) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_filled_cell_runs(kind, command, saved, tmp_path, monkeypatch):
+    folder, options = saved(kind)
+    monkeypatch.setattr("validation.figures.save", lambda figure, path: path)  # drawn, not rendered: that takes seconds
+    monkeypatch.setattr("validation.spectrum.signals.save", lambda figure, path: path)
+    monkeypatch.setattr("validation.spectrum.command._with_dimension", lambda result, *_: result)
+    if command == "audit --model":
+        _, losses = audit_pipeline(folder, None, points=4, limit=24, network=options)
+        assert np.isfinite(losses["network"]).all()
+        remarks = losses.attrs.get("remarks", "")
+    elif command == "spectrum --model":
+        ((result, _),) = run(None, tmp_path / "s.png", model=folder, points=4, probes=2, limit=24, network=options)
+        assert np.isfinite(result["eigenvalue"].sel(score="network")).all()
+        remarks = result.attrs.get("remarks", "")
+    else:
+        common = {"model": folder, "points": 2, "draws": 2, "probes": 2, "network": options}
+        ((result, _),) = run_samples(folder / "made.npy", tmp_path / "s.png", **common)
+        assert np.isfinite(result["sharpness"]).all()
+        assert result.sizes["sample"] == 4
+        remarks = result.attrs.get("remarks", "")
+    assert ("no score of any density" in remarks) == kind.endswith("guided")
+    assert ("points are latents" in remarks) == kind.startswith("latents")

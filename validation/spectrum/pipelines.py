@@ -96,9 +96,9 @@ def open_pipeline(
         module.to(device)
 
         def encode(X: np.ndarray) -> np.ndarray:
-            return encode_images(module, X, shape, mark=mark, **scale).Z
+            return encode_images(module, X, dataset.shape, mark=mark, **scale).Z
 
-        found = encode_images(module, parts.train, shape, mark=mark, **scale)
+        found = encode_images(module, parts.train, dataset.shape, mark=mark, **scale)
         train, fresh = found.Z, encode(parts.held_out)
         remarks += found.remarks
         own = DiffusersScore.from_pretrained(path, **known, shape=found.shape, dtype=torch.float64)

@@ -1,8 +1,8 @@
 """A class-conditional pipeline trained with diffusers' own loop on digits of 32 x 32 pixels, for the commands to measure.
 
     python benchmarks/train_diffusers_digits.py --out digits32
-    geomem audit digits32/images.npy --model digits32/pipeline --class 3
-    geomem spectrum digits32/class3.npy --model digits32/pipeline --class 3 --samples digits32/samples3.npy --out signals.png
+    geomem audit digits32/class3.npy --model digits32/pipeline --class 3
+    geomem spectrum --model digits32/pipeline --class 3 --samples digits32/samples3.npy --limit 8 --points 3 --out signals.png
     geomem samples digits32/samples3.npy --train digits32/images.npy --test digits32/fresh.npy --out copies
 
 The loop is that of the package's training scripts: `add_noise`, squared error of the noise, AdamW, a cosine schedule with
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("digits32"))
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--images", type=int, default=200, help="training images")
+    parser.add_argument("--images", type=int, default=600, help="training images")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--label", type=int, default=3, help="class that is sampled")

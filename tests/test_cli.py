@@ -124,7 +124,7 @@ def test_bad_input_is_one_clear_error(geomem, arguments, message, bad):
 
 
 def test_every_command_has_help_with_an_example(geomem):
-    for command in ("times", "phase-diagram", "audit", "spectrum", "train", "validate", "report"):
+    for command in ("times", "phase-diagram", "audit", "spectrum", "train", "window", "validate", "report"):
         run = geomem(command, "--help")
         assert run.returncode == 0
         assert "Example" in run.stdout

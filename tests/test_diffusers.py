@@ -301,7 +301,7 @@ def _write(folder, index):
             lambda at: DiffusersScore.from_pretrained(
                 _write(at / "latent", {"_class_name": "A", "vae": [], "unet": []})
             ),
-            "pipeline of unet and scheduler",
+            "pipeline of one unet or transformer",
         ),
     ],
 )

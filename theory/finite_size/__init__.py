@@ -1,6 +1,6 @@
 """Expectations at real N and P, exactly: log-partition, weights, times, frozen spectrum, drift of measured crossings."""
 
-from theory.finite_size.curves import collapse_curve, finite_size_times
+from theory.finite_size.curves import collapse_curve, finite_collapse_time, finite_size_times
 from theory.finite_size.drift import finite_size_value
 from theory.finite_size.expectations import (
     Estimate,
@@ -20,6 +20,7 @@ __all__ = [
     "edge_correction",
     "expected_log_partition",
     "expected_participation",
+    "finite_collapse_time",
     "finite_size_eigenvalue",
     "finite_size_times",
     "finite_size_value",

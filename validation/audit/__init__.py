@@ -6,6 +6,7 @@ from validation.audit.figures import audit_figure
 from validation.audit.ladders import audit_ladder, model_ladders
 from validation.audit.measurement import measure
 from validation.audit.networks import audit_model, audit_pipeline, report_lines
+from validation.audit.pixel_networks import ImageNetwork, image_networks
 from validation.audit.reference import GaussianReference
 from validation.audit.rows import NOT_GAUSSIAN, NOT_KNOWN, NOT_RESOLVED, SizeRow, TimeRow
 from validation.audit.tables import audit_facts, audit_lines, audit_tables, ideal_answer, log_size, write_audit
@@ -17,6 +18,7 @@ __all__ = [
     "Audit",
     "ClassRow",
     "GaussianReference",
+    "ImageNetwork",
     "SizeRow",
     "TimeRow",
     "audit",
@@ -30,6 +32,7 @@ __all__ = [
     "audit_tables",
     "classes_table",
     "ideal_answer",
+    "image_networks",
     "log_size",
     "measure",
     "model_ladders",

@@ -11,13 +11,11 @@ import numpy as np
 
 from validation.audit.command import Audit
 from validation.audit.measurement import measure
+from validation.audit.pixel_networks import image_networks
 from validation.data import Dataset
 from validation.figures import is_image
 from validation.ladder import SYMBOLS, Ladder, noise_ladder
-from validation.networks import is_diffusers
 from validation.spectra import ScoreFunction
-from validation.spectrum import from_pipeline
-from validation.training import members, read
 
 __all__ = ["audit_ladder", "model_ladders"]
 
@@ -53,24 +51,10 @@ def model_ladders(
     ------
     DomainError : not a checkpoint or folder of diffusers, or data that are not there or do not fit
     """
-    if is_diffusers(path):
-        subject = from_pipeline(path, data, device=device, seed=seed, **(network or {}), **options)
-        seen: Any = subject.networks["network"]
-        X, fresh = ((seen.mean.cpu() + points @ seen.axes.cpu().T).numpy() for points in (subject.X, subject.fresh))
-        ladder = _ladder(X, fresh, seen.inner.shape, seen.inner, subject.t_range, seed, device)
+    for one in image_networks(path, data, seed=seed, device=device, network=network, **options):
+        ladder = _ladder(one.X, one.fresh, one.shape, one.score, one.t_range, seed, device)
         if ladder is not None:
-            yield subject.P, ladder
-        return
-    record = read(path)[1]
-    noise, shape = record["training"]["noise"], tuple(record["shape"])
-    if not is_image(shape):
-        return
-    for member in members(path, device=device):
-        X, fresh = (points.cpu().numpy() for points in (member.X, member.fresh))
-        t_range = (noise["sigma_min"] ** 2, noise["sigma_max"] ** 2)
-        ladder = _ladder(X, fresh, shape, member.score, t_range, seed, device)
-        if ladder is not None:
-            yield member.P, ladder
+            yield one.P, ladder
 
 
 def _ladder(

@@ -62,7 +62,7 @@ def audit_pipeline(
     The population is that of the Gaussian with their covariance, where there are enough of them to know it. Points kept back
     are fresh to the empirical score, and to the network only if its trainer kept them back too.
 
-    network : scheduler, variant, centre, unit, see `validation.spectrum.subjects.from_pipeline`
+    network : scheduler, variant, centre, unit, see `validation.spectrum.open_pipeline`
 
     Raises
     ------

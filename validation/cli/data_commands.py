@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,25 @@ import typer
 from rich.markup import escape
 
 from numerics.domain import DomainError
-from validation.cli.options import Centre, Device, FigureFile, ImageSize, Key, Limit, Scheduler, Seed, Unit, Variant
+from validation.cli.options import (
+    Centre,
+    Device,
+    Embeddings,
+    FigureFile,
+    Guidance,
+    ImageSize,
+    Key,
+    Label,
+    LatentsOf,
+    Limit,
+    NullLabel,
+    Prompt,
+    Scheduler,
+    Seed,
+    Unit,
+    Variant,
+    only_with_a_model,
+)
 from validation.cli.terminal import app, console, folder_of, given, notes, numbers_of, progress_bar, say, stages
 
 
@@ -43,6 +62,12 @@ def audit(
     variant: Variant = None,
     centre: Centre = None,
     unit: Unit = None,
+    label: Label = None,
+    embeddings: Embeddings = None,
+    prompt: Prompt = None,
+    guidance: Guidance = None,
+    null_label: NullLabel = None,
+    latents: LatentsOf = None,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
     finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
     points: Annotated[
@@ -55,6 +80,13 @@ def audit(
         Path | None,
         typer.Option(help="Class of each sample: npy, npz, IDX or text, one a line; default: those in DATA."),
     ] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, or odd widths separated by commas: at what noise patches of images are memorised; with --model "
+            "which patch the network sees."
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -62,25 +94,35 @@ def audit(
 
     With --model, what a trained network itself does.
     """
-    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit)
+    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
+    network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
     if model:
+        if latents is not None:
+            raise DomainError(
+                "--latents", str(latents), "left out with --model, whose pipeline has its own autoencoder"
+            )
         options = given(key=key, limit=limit, image_size=image_size)
         if len(model) > 1 or is_run(model[0]):
-            return _audit_run(model, out, probes, device, seed, {"data": data} | network | options)
-        return _audit_model(model[0], data, out, probes, device, seed, network, options)
-    if network:
-        name = next(iter(network))
-        raise DomainError(f"--{name}", network[name], "left out without --model")
+            return _audit_run(model, out, probes, device, seed, {"data": data} | network | options | given(patch=patch))
+        return _audit_model(model[0], data, out, probes, device, seed, network, options, patch)
+    only_with_a_model(network, "left out without --model")
     from validation.audit import audit as run
     from validation.audit import audit_classes, audit_ladder, audit_lines, classes_table, write_audit
     from validation.data import load, read_labels
     from validation.figures import is_image
     from validation.ladder import write_ladder
+    from validation.locality import audit_patches, write_locality
     from validation.points import CHEAP, audit_points, cost, points_lines, write_points
 
     sigmas = None if sigma is None else numbers_of("--sigma", sigma)
     folder = folder_of(out) if out else None
     dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
+    if latents is not None:
+        from validation.spectrum import latent_dataset
+
+        with progress_bar("latents") as progress:
+            dataset = latent_dataset(dataset, latents, device=device, progress=progress)
+    widths = _widths_of(patch, dataset)
     if labels is not None:
         dataset = replace(dataset, labels=read_labels(labels, dataset.P, limit=limit, seed=seed))
     if points is None:
@@ -108,6 +150,9 @@ def audit(
         if folder and is_image(dataset.shape):
             tell("ladder of noise")
             more["ladder"] = audit_ladder(result, device=device)
+        if widths:
+            options |= {"probes": min(max(probes, 8), 128), "finite_size": finite_size}
+            more["patches"] = audit_patches(dataset, widths, progress=tell, **options)
     files = write_audit(result, folder) if folder else []
     if folder and "classes" in more:
         files.append(more["classes"].write(folder / "audit-classes.csv"))
@@ -115,6 +160,8 @@ def audit(
         files += write_points(more["points"], folder)
     if folder and more.get("ladder") is not None:
         files += write_ladder(more["ladder"], folder)
+    if folder and widths:
+        files += write_locality(more["patches"], folder)
     for item in audit_lines(result):
         console.print(item, markup=False, highlight=False)
     if "classes" in more:
@@ -122,8 +169,32 @@ def audit(
     if points:
         for line in points_lines(more["points"]):
             say(line)
+    if widths:
+        _say_patches(more["patches"])
     if files:
         say("wrote " + ", ".join(map(str, files)))
+
+
+def _widths_of(patch: str | None, dataset: Any) -> list[int]:
+    """Widths asked for by --patch, none without it."""
+    if patch is None:
+        return []
+    from validation.locality import patch_widths
+
+    if patch == "auto":
+        return patch_widths(dataset)
+    try:
+        return patch_widths(dataset, [int(part) for part in patch.split(",")])
+    except ValueError as error:
+        raise DomainError("--patch", patch, "auto, or odd numbers separated by commas") from error
+
+
+def _say_patches(found: Any) -> None:
+    from validation.locality import locality_lines, locality_table
+
+    console.print(locality_table(found).shown(compact=True), markup=False, highlight=False)
+    for line in locality_lines(found):
+        say(line)
 
 
 def _audit_model(
@@ -135,6 +206,7 @@ def _audit_model(
     seed: int,
     network: dict[str, Any],
     options: dict[str, Any],
+    patch: str | None,
 ) -> None:
     from numerics.store import save_dataset
     from validation.audit import audit_model, audit_pipeline, model_ladders, report_lines
@@ -142,9 +214,8 @@ def _audit_model(
     from validation.networks import is_diffusers
 
     pipeline = is_diffusers(model)
-    if network and not pipeline:
-        name = next(iter(network))
-        raise DomainError(f"--{name}", network[name], "left out without the folder of a diffusers network in --model")
+    if not pipeline:
+        only_with_a_model(network, "left out without the folder of a diffusers network in --model")
     if data is not None and not pipeline:
         raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
     folder = folder_of(out) if out else None
@@ -162,14 +233,57 @@ def _audit_model(
             tell("ladder of noise")
             about = {"network": network, **options} if pipeline else {}
             ladders = list(model_ladders(model, data, seed=seed, device=device, **about))
+        seen = []
+        if patch is not None:
+            about = {"network": network, **options} if pipeline else {}
+            seen = list(_patches_seen(model, data, patch, seed, device, about, tell))
     files = [save_dataset(losses, folder / f"model-P{P}.csv") for P, losses in found] if folder else []
     for P, ladder in ladders if folder else []:
         files += write_ladder(ladder, folder, name=f"ladder-P{P}")
     for P, losses in found:
         for line in report_lines(P, losses):
             say(line)
+    if seen:
+        from validation.locality import field_lines, write_field
+
+        for P, patches, field in seen:
+            say(f"Network of {P:,} points:")
+            _say_patches(patches)
+            for line in field_lines(field, patches):
+                say(line)
+            files += write_field(field, folder, f"receptive-field-P{P}") if folder else []
     if files:
         say("wrote " + ", ".join(map(str, files)))
+
+
+def _patches_seen(
+    model: Path, data: Path | None, patch: str, seed: int, device: str, about: dict[str, Any], tell: Any
+) -> Iterator[tuple[int, Any, Any]]:
+    """(P, collapse of its training set's patches, its receptive field) of each network of images."""
+    from validation.audit import image_networks
+    from validation.data import Dataset
+    from validation.locality import audit_patches, receptive_field
+
+    count = 0
+    for one in image_networks(model, data, seed=seed, device=device, **about):
+        count += 1
+        dataset = Dataset(one.X, f"training set of {one.P:,}", one.shape, "data units", str(model))
+        widths = _widths_of(patch, dataset)
+        tell(f"patches of the network of {one.P:,} points")
+        patches = audit_patches(dataset, widths, seed=seed, device=device)
+        tell(f"receptive field of the network of {one.P:,} points")
+        field = receptive_field(
+            one.score,
+            one.X.reshape(-1, *one.shape),
+            one.fresh.reshape(-1, *one.shape),
+            patches.levels(one.t_range),
+            widths,
+            seed=seed,
+            device=device,
+        )
+        yield one.P, patches, field
+    if not count:
+        raise DomainError("--patch", patch, "left out for networks of vectors", "Patches are those of images")
 
 
 def is_run(path: Path) -> bool:
@@ -218,14 +332,30 @@ def spectrum(
     variant: Variant = None,
     centre: Centre = None,
     unit: Unit = None,
+    label: Label = None,
+    embeddings: Embeddings = None,
+    prompt: Prompt = None,
+    guidance: Guidance = None,
+    null_label: NullLabel = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="With --model: what the network says of each of these samples, without its training set."),
+    ] = None,
     out: FigureFile = Path("spectrum.png"),
     sigma: Annotated[
         str | None, typer.Option(help="Range of noise, low,high in data units; default: around collapse.")
     ] = None,
-    points: Annotated[int, typer.Option(help="Noise levels.", min=4, max=10_000)] = 25,
+    points: Annotated[
+        int | None, typer.Option(help="Noise levels; default 25, with --samples 6.", min=1, max=10_000)
+    ] = None,
     probes: Annotated[
-        int, typer.Option(help="Points of each kind at which the score is probed.", min=2, max=1_000_000)
-    ] = 24,
+        int | None,
+        typer.Option(
+            help="Points of each kind at which the score is probed, default 24; with --samples random vectors a trace, 8.",
+            min=2,
+            max=1_000_000,
+        ),
+    ] = None,
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,
@@ -236,11 +366,24 @@ def spectrum(
 
     The spectrum of the empirical score's Jacobian over a grid of noise, at noised training points, fresh points and the
     centre, beside the Gaussian (for synthetic data: exact) score and the empirical score of half of the points.
-    Interrupted, the same command goes on where it was.
+    Interrupted, the same command goes on where it was. With --samples, signals of single samples instead: the size and the
+    sharpness of the score, its effective dimension and FLIPD, a row a sample and noise level in the .csv.
     """
+    from validation.networks import is_diffusers
     from validation.spectrum import reading, run, tables
 
     levels = None if sigma is None else numbers_of("--sigma", sigma)
+    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
+    network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
+    if model is None or not is_diffusers(model):
+        only_with_a_model(network, "left out without the folder of a diffusers network in --model")
+    if samples is not None:
+        if model is None or subspaces is not None or p is not None:
+            allowed = "given with --model" if model is None else "left out with --subspaces"
+            raise DomainError("--samples", str(samples), allowed)
+        common: dict[str, Any] = given(points=points, probes=probes, key=key, limit=limit, image_size=image_size)
+        common |= {"model": model, "data": data, "sigmas": levels, "seed": seed, "device": device, "network": network}
+        return _signals(samples, out, common)
     with progress_bar("spectra") as progress:
         found = run(
             data,
@@ -249,12 +392,12 @@ def spectrum(
             P=p,
             model=model,
             sigmas=levels,
-            points=points,
-            probes=probes,
+            points=25 if points is None else points,
+            probes=24 if probes is None else probes,
             seed=seed,
             device=device,
             progress=progress,
-            network=given(scheduler=scheduler, variant=variant, centre=centre, unit=unit),
+            network=network,
             **given(key=key, limit=limit, image_size=image_size),
         )
     for result, files in found:
@@ -263,6 +406,19 @@ def spectrum(
             console.print(item.shown(compact=True))
         for line in reading(result):
             say(line)
+        say("wrote " + ", ".join(map(str, files)))
+
+
+def _signals(samples: Path, out: Path, options: dict[str, Any]) -> None:
+    from validation.spectrum import run_samples, signal_table
+
+    with progress_bar("signals") as progress:
+        found = run_samples(samples, out, progress=progress, **options)
+    for result, files in found:
+        console.print(f"\n[bold]{escape(result.attrs['data'])}[/bold]", highlight=False)
+        console.print(signal_table(result).shown(compact=True))
+        if "remarks" in result.attrs:
+            say(f"Of the network: {result.attrs['remarks']}.")
         say("wrote " + ", ".join(map(str, files)))
 
 
@@ -279,13 +435,13 @@ def train(
     ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 10_000,
     batch: Annotated[int, typer.Option(help="Points a step and network.", min=1)] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Adam's, before it decays.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam or SGD, before it decays.")] = 1e-3,
     network: Annotated[str, typer.Option(help="mlp, unet, or auto: a U-Net for images.")] = "auto",
     width: Annotated[int | None, typer.Option(help="Hidden width, or channels of the finest level.", min=1)] = None,
     blocks: Annotated[int | None, typer.Option(help="Residual blocks (a level).", min=1)] = None,
     hidden: Annotated[int | None, typer.Option(help="Units inside a block (mlp), by default its width.", min=1)] = None,
     activation: Annotated[str | None, typer.Option(help="silu, or bump, which memorises in fewer steps (mlp).")] = None,
-    optimizer: Annotated[str, typer.Option(help="adam, or muon for the hidden matrices of an mlp.")] = "adam",
+    optimizer: Annotated[str, typer.Option(help="adam; muon for the hidden matrices of an mlp; or sgd.")] = "adam",
     sigma: Annotated[str, typer.Option(help="Range of noise that is learned, low,high in data units.")] = "0.002,10",
     precision: Annotated[str, typer.Option(help="auto (bfloat16 on cuda), float32, float64 or bfloat16.")] = "auto",
     key: Key = None,

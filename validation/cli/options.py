@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from numerics.domain import LARGEST_SEED
+from numerics.domain import LARGEST_SEED, DomainError
 
-__all__ = ["Centre", "Device", "FigureFile", "ImageSize", "Key", "Limit", "Scheduler", "Seed", "Unit", "Variant"]
+__all__ = [
+    "Centre", "Device", "Embeddings", "FigureFile", "Guidance", "ImageSize", "Key", "Label", "LatentsOf", "Limit",
+    "NullLabel", "Prompt", "Scheduler", "Seed", "Unit", "Variant", "only_with_a_model",
+]  # fmt: skip
 
 Scheduler = Annotated[
     str | None,
@@ -21,6 +25,25 @@ Centre = Annotated[
     typer.Option(help="With a diffusers --model: it was trained on (data - centre)/unit, e.g. 127.5 for [0, 255]."),
 ]
 Unit = Annotated[float | None, typer.Option(help="See --centre; e.g. 127.5. Default: the data are compared with it.")]
+Label = Annotated[int | None, typer.Option("--class", help="With a class-conditional --model: which class, from 0.")]
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(help="With a text-conditional --model: tensors by name (prompt_embeds, ...), .safetensors or .npz."),
+]
+Prompt = Annotated[str | None, typer.Option(help="Instead of --embeddings: a text, for the pipeline's own encoders.")]
+Guidance = Annotated[
+    float | None,
+    typer.Option(help="Classifier-free guidance of --model. Other than 1 its result is no score: reported."),
+]
+NullLabel = Annotated[
+    int | None, typer.Option("--null-class", help="With --class and --guidance: the class that stands for none.")
+]
+LatentsOf = Annotated[
+    Path | None,
+    typer.Option(
+        help="Measure in the latents of this pipeline's autoencoder (or of an autoencoder's folder of diffusers)."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_SEED)]
 
 
@@ -31,6 +54,16 @@ def _present(device: str) -> str:
 
         device_of(device, "--device")
     return device
+
+
+_WORDS = {"label": "class", "null_label": "null-class"}
+
+
+def only_with_a_model(network: Mapping[str, Any], allowed: str) -> None:
+    """An error for options of a network of diffusers where there is none; what is `allowed`, in words."""
+    if network:
+        name = next(iter(network))
+        raise DomainError(f"--{_WORDS.get(name, name)}", network[name], allowed)
 
 
 Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.", callback=_present)]

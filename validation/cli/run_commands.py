@@ -9,7 +9,22 @@ import typer
 from rich.markup import escape
 
 from numerics.domain import DomainError
-from validation.cli.options import Centre, Device, ImageSize, Key, Limit, Scheduler, Seed, Unit, Variant
+from validation.cli.options import (
+    Centre,
+    Device,
+    Embeddings,
+    Guidance,
+    ImageSize,
+    Key,
+    Label,
+    Limit,
+    NullLabel,
+    Prompt,
+    Scheduler,
+    Seed,
+    Unit,
+    Variant,
+)
 from validation.cli.terminal import app, console, folder_of, given, progress_bar, say, stages
 
 
@@ -62,6 +77,11 @@ def report(
     variant: Variant = None,
     centre: Centre = None,
     unit: Unit = None,
+    label: Label = None,
+    embeddings: Embeddings = None,
+    prompt: Prompt = None,
+    guidance: Guidance = None,
+    null_label: NullLabel = None,
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,
@@ -80,7 +100,10 @@ def report(
         raise DomainError("--out", str(out), "a file name that ends in .html")
     writable(out, argument="--out")
     chosen = given(key=key, limit=limit, image_size=image_size)
-    chosen["network"] = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit)
+    chosen["network"] = given(
+        scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings, prompt=prompt,
+        guidance=guidance, null_label=null_label,
+    )  # fmt: skip
     with stages("report") as tell:
         files = write_report(
             out, data=data, model=model, samples=samples, full=full, seed=seed, device=device, progress=tell, **chosen

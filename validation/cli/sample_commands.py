@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from validation.cli.options import Device, ImageSize, Key, Seed
+from validation.cli.options import Device, ImageSize, Key, LatentsOf, Seed
 from validation.cli.terminal import app, console, folder_of, given, progress_bar, say
 
 
@@ -27,6 +27,7 @@ def samples(
         Path | None,
         typer.Option(help="npz with arrays generated, train, test: distances are taken between these features."),
     ] = None,
+    latents: LatentsOf = None,
     rate: Annotated[float, typer.Option(help="Expected share of false ones among the samples called copies.")] = 0.05,
     threshold: Annotated[float, typer.Option(help="Ratio of distances of the literature's rule.")] = 1 / 3,
     key: Key = None,
@@ -48,6 +49,7 @@ def samples(
             test,
             transforms=transforms,
             features=features,
+            latents=latents,
             rate=rate,
             threshold=threshold,
             seed=seed,

@@ -113,7 +113,7 @@ def write_report(
     samples : what a model generated, as `validation.data.load` reads it: compared with the data
     full : the full presets of the experiments, and more activations in the phase diagram
     key, limit, image_size : of `validation.data.load`
-    network : scheduler, variant, centre, unit of a diffusers model
+    network : options of a diffusers model, see `validation.spectrum.open_pipeline`; of a latent one the data are latents
     progress : called with a line as each stage starts, and within an experiment with its count
 
     Raises

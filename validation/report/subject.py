@@ -13,11 +13,13 @@ import numpy as np
 
 from numerics.domain import DomainError
 from validation.data import Dataset, load
-from validation.networks import is_diffusers
-from validation.spectrum import Subject, from_data, from_model
+from validation.networks import is_diffusers, is_pipeline
+from validation.spectrum import Subject, from_data, from_model, from_pipeline, latent_dataset
 from validation.training import members, read
 
 __all__ = ["Asked", "asked"]
+
+_WORDS = {"label": "class", "null_label": "null-class"}  # options whose names are others than the arguments'
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,15 @@ class Asked:
         """The training set in its principal axes, without the network."""
         if self.model is not None and not self.pipeline:
             return replace(max(from_model(self.model), key=lambda one: one.P), networks={})
+        if self.latent:
+            found = from_pipeline(self.model, self.path, seed=self.seed, **self.network, **self.options)
+            return replace(found, networks={})
         return from_data(self.path, seed=self.seed, **self.options)
+
+    @property
+    def latent(self) -> bool:
+        """Whether the data are latents of the model's autoencoder."""
+        return self.pipeline and self.model is not None and is_pipeline(self.model, latent=True)
 
 
 def asked(
@@ -55,7 +65,8 @@ def asked(
 ) -> Asked:
     """Reads the data; those of a checkpoint of `geomem train` are its own training set, the largest where there are several.
 
-    options : key, limit, image_size of `validation.data.load`; network : of a diffusers model, see `from_pipeline`
+    options : key, limit, image_size of `validation.data.load`; network : of a diffusers model, see
+        `validation.spectrum.open_pipeline`. Of a latent pipeline the data are the latents of the images.
 
     Raises
     ------
@@ -65,15 +76,22 @@ def asked(
     pipeline = model is not None and is_diffusers(model)
     if network and not pipeline:
         name = next(iter(network))
-        raise DomainError(f"--{name}", network[name], "left out without the folder of a diffusers network in --model")
+        raise DomainError(
+            f"--{_WORDS.get(name, name)}",
+            network[name],
+            "left out without the folder of a diffusers network in --model",
+        )
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
+    words += [f"--{_WORDS.get(name, name)}={value}" for name, value in network.items()]
     words += [f"--seed={seed}"] if seed else []
     path = None if data is None else Path(data)
     if model is None or pipeline:
-        return Asked(
-            load(data, seed=seed, **options), path, None if model is None else Path(model), pipeline, network, options, seed,
-            tuple(words),
-        )  # fmt: skip
+        found = load(data, seed=seed, **options)
+        if pipeline and is_pipeline(model, latent=True):
+            scale = {name: network[name] for name in ("variant", "centre", "unit") if name in network}
+            found = latent_dataset(found, model, **scale)
+        home = None if model is None else Path(model)
+        return Asked(found, path, home, pipeline, network, options, seed, tuple(words))
     given = {"DATA": data, **{f"--{name.replace('_', '-')}": value for name, value in options.items()}}
     for name, value in given.items():
         if value is not None:

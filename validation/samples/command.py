@@ -14,6 +14,7 @@ from numerics.domain import DomainError
 from validation.data import Dataset, load
 from validation.samples.detection import SampleAudit, audit_samples
 from validation.samples.transforms import image_shape
+from validation.spectrum import latent_dataset
 
 __all__ = ["Samples", "samples", "samples_of"]
 
@@ -40,6 +41,7 @@ def samples(
     *,
     transforms: bool = False,
     features: str | os.PathLike | None = None,
+    latents: str | os.PathLike | None = None,
     key: str | None = None,
     train_key: str | None = None,
     image_size: int | None = None,
@@ -59,6 +61,7 @@ def samples(
     transforms : look for copies under small shifts, mirroring and resizing too (images; needs held-out points)
     features : an .npz with arrays "generated", "train" and (with held-out points) "test": rows of features in the order of the
         samples; distances are then taken there
+    latents : folder of a latent pipeline, or of its autoencoder: all samples are compared as its latents
     key, train_key : arrays inside an .npz of `generated`, of `train`; image_size : for folders of images
     limit : take at most this many generated samples, drawn with `seed`
     threshold, rate, device, progress : see `audit_samples`
@@ -103,6 +106,13 @@ def _compared(
     if made.N != known.N:
         raise DomainError("GENERATED", f"samples of shape {made.shape}", f"{known.shape}, as the training set's")
     made, note = _same_units(made, known)
+    if latents is not None:
+        if transforms or features is not None:
+            raise DomainError("--latents", str(latents), "left out with --transforms and --features")
+        made, known = (latent_dataset(each, latents, device=device) for each in (made, known))
+        held_out = known.held_out
+        if test is not None:
+            held_out = latent_dataset(load(test, **size), latents, device=device).X
     shape = None
     if transforms:
         if features is not None:

@@ -23,12 +23,15 @@ from validation.spectra.score_functions import (
     ScoreFunction,
     as_score,
 )
+from validation.spectra.signals import SIGNALS, sample_signals
 from validation.spectra.stochastic import effective_dimension, leading_directions, spectral_density
 from validation.spectra.subspace_probes import KINDS, BlockData, Probe, exact_probe, last_crossing, probe
+from validation.spectra.symmetry import asymmetry
 
 __all__ = [
     "KINDS",
     "METHODS",
+    "SIGNALS",
     "AutogradScore",
     "Average",
     "BlockData",
@@ -43,6 +46,7 @@ __all__ = [
     "Spectra",
     "as_found",
     "as_score",
+    "asymmetry",
     "block_means",
     "blocks_of",
     "effective_dimension",
@@ -58,5 +62,6 @@ __all__ = [
     "modules_of",
     "posterior_variance",
     "probe",
+    "sample_signals",
     "spectral_density",
 ]

@@ -16,11 +16,11 @@ from validation.data import as_columns, available, data_dimension, dimension_var
 from validation.devices import device_of
 from validation.networks import is_diffusers
 from validation.spectrum.measurement import identity, spectrum
+from validation.spectrum.pipelines import from_pipeline
 from validation.spectrum.subjects import (
     Subject,
     from_data,
     from_model,
-    from_pipeline,
     from_subspaces,
     noise_levels,
 )
@@ -55,7 +55,7 @@ def run(
     """Measure, write figure (`out`), .nc and .csv (all but single eigenvalues) beside it; one result a network with `model`.
 
     model : a checkpoint of `geomem train`, which knows its data, or the folder of a diffusers pipeline or UNet, to go with `data`
-    network : scheduler, variant, centre, unit of the latter, see `validation.spectrum.subjects.from_pipeline`
+    network : scheduler, variant, centre, unit of the latter, see `validation.spectrum.open_pipeline`
 
     Beside the spectra stands the dimension of the training points themselves (`validation.data.dimension`).
 

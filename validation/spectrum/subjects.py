@@ -21,11 +21,11 @@ from validation.data import Copies, Split, load, split
 from validation.spectra import BlockData, Derivative, ScoreFunction
 from validation.training import members
 
-__all__ = ["Subject", "from_data", "from_model", "from_pipeline", "from_subspaces", "noise_levels"]
+__all__ = ["Subject", "fresh_parts", "from_data", "from_model", "from_subspaces", "noise_levels", "principal"]
 
-_FRESH = 1000  # points kept back, at most
+FRESH = 1000  # points kept back, at most
 _LARGEST = 10**9  # numbers drawn in all
-_INSIDE = 1e-6  # of log t: so far within what a network knows
+INSIDE = 1e-6  # of log t: so far within what a network knows
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +91,12 @@ class _Turned:
 def from_data(data: str | os.PathLike | None, *, seed: int = 0, **options: Any) -> Subject:
     """A data set, as `validation.data.load` reads it (None: scikit-learn's digits); a part is kept back as fresh points."""
     dataset = load(data, seed=seed, **options)
-    parts = _fresh(split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH), dataset.name)
+    parts = fresh_parts(split(dataset.X, dataset.held_out, seed=seed, limit=FRESH), dataset.name)
     points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in parts)
-    return replace(_principal(dataset.name, *points), copies=parts.copies)
+    return replace(principal(dataset.name, *points), copies=parts.copies)
 
 
-def _fresh(parts: Split, name: str) -> Split:
+def fresh_parts(parts: Split, name: str) -> Split:
     """The same, if at least two points are fresh."""
     if len(parts.held_out) < 2:
         found = f"{name}, of which {len(parts.held_out)} points are fresh: {parts.copies.report('points kept back')}"
@@ -129,7 +129,7 @@ def from_subspaces(text: str, P: int = 1000, *, seed: int = 0) -> Subject:
         raise DomainError(
             "--subspaces", text, f"at least 2 dimensions in all, and at most {_LARGEST:g} numbers in {P:g} rows"
         )
-    X, fresh = data.sample(P, (seed, 0)), data.sample(min(_FRESH, P), (seed, 1))
+    X, fresh = data.sample(P, (seed, 0)), data.sample(min(FRESH, P), (seed, 1))
     names = [
         f"d = {block.stop - block.start}, variance {s:g}" for block, (_, s) in zip(data.blocks, pairs, strict=True)
     ]
@@ -146,58 +146,11 @@ def from_model(path: str | os.PathLike, *, device: str = "cpu") -> Iterator[Subj
         _, face, X, fresh, _ = member
         if len(fresh) < 2:
             raise DomainError("--model", str(path), "trained on data of which at least 2 points were kept back")
-        seen = _principal(f"network of {os.path.basename(path)}", X.cpu(), fresh.cpu(), network=face, device=device)
+        seen = principal(f"network of {os.path.basename(path)}", X.cpu(), fresh.cpu(), network=face, device=device)
         yield replace(seen, copies=member.copies, origin=hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16])
 
 
-def from_pipeline(
-    path: str | os.PathLike,
-    data: str | os.PathLike | None,
-    *,
-    device: str = "cpu",
-    seed: int = 0,
-    scheduler: str | None = None,
-    variant: str | None = None,
-    centre: float | None = None,
-    unit: float | None = None,
-    **options: Any,
-) -> Subject:
-    """A pipeline, or a UNet alone, of diffusers on a data set: that which it was trained on.
-
-    scheduler, variant : see `DiffusersScore.from_pretrained`
-    centre, unit : the network was trained on (data - centre)/unit. Where neither is given, the data's own scale is compared
-        with the usual ones before anything is measured (`validation.networks.pipelines.pixel_scale`).
-
-    The points kept back are fresh to the empirical score. Whether they are to the network, only its trainer knows.
-
-    Raises
-    ------
-    DomainError : images of another shape than the network's, pixels that are clearly not on its scale; see
-        `DiffusersScore.from_pretrained` and `from_data`
-    """
-    from validation.networks import DiffusersScore, check_scale, pipeline_mark
-
-    scale = {"centre": 0.0 if centre is None else centre, "unit": 1.0 if unit is None else positive("--unit", unit)}
-    known = {"scheduler": scheduler, "variant": variant}
-    face = DiffusersScore.from_pretrained(path, **known, **scale, dtype=torch.float64)
-    dataset = load(data, seed=seed, **options)
-    face.differentiation.chunk = max(1, 4096 // dataset.N)
-    shape = dataset.shape if len(dataset.shape) == 3 else (1, *dataset.shape)
-    if shape != face.shape:
-        remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
-        raise DomainError("--model", str(path), f"a network of images {shape}; its own are {face.shape}", remedy)
-    face.module.to(device)
-    parts = _fresh(split(dataset.X, dataset.held_out, seed=seed, limit=_FRESH), dataset.name)
-    remarks = list(face.remarks)
-    if centre is None and unit is None:
-        remarks += filter(None, [check_scale(face, parts.train, seed=seed)])
-    points = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in parts)
-    seen = _principal(f"{os.path.basename(os.path.abspath(path))} on {dataset.name}", *points, face, device)
-    origin = f"{pipeline_mark(path)} asked for (x - {face.centre:g})/{face.unit:g}; {'; '.join(face.remarks)}"
-    return replace(seen, origin=origin, t_range=face.t_range, copies=parts.copies, remarks=tuple(remarks))
-
-
-def _principal(
+def principal(
     name: str, X: torch.Tensor, fresh: torch.Tensor, network: ScoreFunction | None = None, device: str = "cpu"
 ) -> Subject:
     """The same points in the axes of the training points' covariance, largest variance first."""
@@ -243,7 +196,7 @@ def noise_levels(subject: Subject, points: int, sigmas: Sequence[float] | None =
     high = max(float(onset_time(model, alpha, log=True)), math.log(top)) + math.log(4)
     with np.errstate(divide="ignore"):
         ends = np.log(subject.t_range)
-    first, last = max(low, ends[0] + _INSIDE), min(high, ends[1] - _INSIDE)
+    first, last = max(low, ends[0] + INSIDE), min(high, ends[1] - INSIDE)
     if not first < last:
         known = f"data whose noise, t in [{math.exp(low):.3g}, {math.exp(high):.3g}], the network knows in part"
         remedy = (

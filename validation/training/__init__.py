@@ -1,7 +1,7 @@
 """Denoising score matching of one network or a stack of them, with checkpoints, and how far from the optimum it ended."""
 
 from validation.training.checkpoint import fingerprint, load_denoiser, read
-from validation.training.command import train
+from validation.training.command import train, training_data
 from validation.training.configuration import TrainingConfig
 from validation.training.denoising_loss import FACTOR, FLOOR, convergence
 from validation.training.departure import departure
@@ -35,4 +35,5 @@ __all__ = [
     "split",
     "train",
     "training_bar",
+    "training_data",
 ]

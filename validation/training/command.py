@@ -15,7 +15,7 @@ from validation.training.source import split
 from validation.training.trainer import Trainer
 from validation.training.watch import Watch
 
-__all__ = ["train"]
+__all__ = ["train", "training_data"]
 
 
 def train(
@@ -48,19 +48,10 @@ def train(
     if not str(out).endswith(".safetensors"):
         raise DomainError("--out", str(out), "a file name that ends in .safetensors")
     writable(out, argument="--out")
-    given = [name for name in ("key", "limit", "image_size", "held_out") if source.get(name) is not None]
-    if source["data"] == "linear" and given:
-        option = "--" + given[0].replace("_", "-")
-        raise DomainError(option, source[given[0]], "left out with the data of linear, which are drawn, not read")
-    X, fresh, _ = split(source)
+    X, fresh, network = training_data(source, network)
     sizes = [len(X)] if sizes is None else [integer("P", P, minimum=2) for P in sizes]
     if max(sizes) > len(X):
         raise DomainError("P", max(sizes), f"at most {len(X)}, the points that are not kept back")
-    network = dict(network)
-    if network.get("kind", "auto") == "auto":
-        network["kind"] = "unet" if X.ndim == 4 else "mlp"
-    if network["kind"] == "mlp":
-        X, fresh = X.flatten(1), fresh.flatten(1)
     watched = None if watch is None or len(fresh) < 2 else Watch(fresh, **watch)
     seeds = [source["seed"] + m for m in range(len(sizes))]
     options = {"seeds": seeds, "device": device, "path": out, "resume": resume, "distributed": distributed}
@@ -68,3 +59,25 @@ def train(
     trainer = Trainer([X[:P] for P in sizes], network, config, **options, note=note, watch=watched)
     trainer.run(progress=progress)
     return trainer
+
+
+def training_data(
+    source: Mapping[str, Any], network: Mapping[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    """Points to train on and points kept back, in the shape the network takes, and its record with "auto" decided.
+
+    Raises
+    ------
+    DomainError : options of files with the data of "linear"; see also `split`
+    """
+    given = [name for name in ("key", "limit", "image_size", "held_out") if source.get(name) is not None]
+    if source["data"] == "linear" and given:
+        option = "--" + given[0].replace("_", "-")
+        raise DomainError(option, source[given[0]], "left out with the data of linear, which are drawn, not read")
+    X, fresh, _ = split(source)
+    network = dict(network)
+    if network.get("kind", "auto") == "auto":
+        network["kind"] = "unet" if X.ndim == 4 else "mlp"
+    if network["kind"] == "mlp":
+        X, fresh = X.flatten(1), fresh.flatten(1)
+    return X, fresh, network

@@ -14,7 +14,7 @@ from validation.training.noise_levels import NoiseLevels
 __all__ = ["TrainingConfig"]
 
 PRECISIONS = ("auto", "float32", "float64", "bfloat16")
-OPTIMIZERS = ("adam", "muon")
+OPTIMIZERS = ("adam", "muon", "sgd")
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class TrainingConfig:
     Parameters
     ----------
     steps : optimiser steps in all; batch : points a step and member
-    learning_rate : of Adam, reached after `warmup` steps, kept until the fraction `decay_from` of all steps, then a cosine to 0
+    learning_rate : of Adam or SGD, reached after `warmup` steps, kept to the fraction `decay_from` of steps, then a cosine to 0
     betas : of Adam; ema : decay of the averaged weights, (k+1)/(k+10) while that is smaller
     noise : `NoiseLevels`
     precision : "float32", "float64", "bfloat16" (autocast of the hidden layers; weights stay float32) or "auto", which is
         bfloat16 on cuda and float32 elsewhere
     optimizer : "adam", or "muon": `validation.training.muon` for the hidden matrices of an MLP, at `matrix_rate` with the same
-        warm-up and decay, and Adam for the rest
+        warm-up and decay, and Adam for the rest; "sgd" is plain gradient descent on batches, without momentum
 
     >>> TrainingConfig(steps=100, warmup=10, learning_rate=1.0).rate(9)
     1.0
@@ -72,6 +72,20 @@ class TrainingConfig:
         start = self.decay_from * self.steps
         fall = 0.5 * (1 + math.cos(math.pi * (step - start) / (self.steps - start))) if step > start else 1.0
         return min(1.0, (step + 1) / max(self.warmup, 1)) * fall
+
+    def clock(self, step: float) -> float:
+        """Steps at the full rate that do as much as the first `step` ones, where warm-up is all that slows them.
+
+        >>> TrainingConfig(warmup=100).clock(50), TrainingConfig(warmup=100).clock(300)
+        (12.5, 250.0)
+        """
+        warm = max(self.warmup, 1)
+        return step**2 / (2 * warm) if step < warm else step - warm / 2
+
+    def step_at(self, clock: float) -> float:
+        """The inverse of `clock`."""
+        warm = max(self.warmup, 1)
+        return math.sqrt(2 * warm * clock) if clock < warm / 2 else clock + warm / 2
 
     def decay(self, step: int) -> float:
         """The decay of the averaged weights after one step."""

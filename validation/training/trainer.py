@@ -106,9 +106,12 @@ class Trainer:
         fused = self.device.type in ("cpu", "cuda")
         matrices = self._matrices() if self.config.optimizer == "muon" else []
         others = [p for p in self.parameters if not any(p is m for m in matrices)]
-        self.optimizers = {
-            "adam": (torch.optim.Adam(others, lr=1.0, betas=self.config.betas, fused=fused), self.config.learning_rate)
-        }
+        self.optimizers: dict[str, tuple[torch.optim.Optimizer, float]] = {}
+        if self.config.optimizer == "sgd":
+            self.optimizers["sgd"] = (torch.optim.SGD(others, lr=1.0, fused=fused), self.config.learning_rate)
+        else:
+            adam = torch.optim.Adam(others, lr=1.0, betas=self.config.betas, fused=fused)
+            self.optimizers["adam"] = (adam, self.config.learning_rate)
         if matrices:
             self.optimizers["muon"] = (Muon(matrices), self.config.matrix_rate)
         self.step, self.path = 0, None if path is None else Path(path)

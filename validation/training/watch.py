@@ -101,14 +101,14 @@ class Probes:
         with torch.no_grad():
             for i, clean in enumerate(places):
                 of_place = []
+                s2 = denoiser.sigma_data.double().square()[:, None]
                 for k, level in enumerate(self.t):
-                    sigma = torch.full(clean.shape[:2], float(level) ** 0.5, dtype=clean.dtype, device=clean.device)
-                    each = [
-                        denoiser.residual(clean, omega.expand_as(clean), sigma).square().flatten(2).mean(dim=2)
-                        for omega in self._noise(i, k, clean.shape[1])
-                    ]
-                    s2 = denoiser.sigma_data.double().square()[:, None]
-                    of_place.append(torch.stack(each).double().mean(dim=0) * s2 / (level + s2))
+                    omega = torch.cat(list(self._noise(i, k, clean.shape[1])))
+                    every = clean.repeat(1, self.draws, *(1,) * (clean.ndim - 2))
+                    sigma = torch.full(every.shape[:2], float(level) ** 0.5, dtype=clean.dtype, device=clean.device)
+                    loss = denoiser.residual(every, omega.expand_as(every), sigma).square().flatten(2).mean(dim=2)
+                    each = loss.double().reshape(M, self.draws, -1).mean(dim=1)
+                    of_place.append(each * s2 / (level + s2))
                 values.append(torch.stack(of_place, dim=1).cpu().numpy())  # (M, L, B)
         for m, X in enumerate(self.train):
             found.append((values[0][m][:, : len(X)], values[1][m]))

@@ -13,12 +13,12 @@ import xarray as xr
 
 from numerics.domain import DomainError, integer, positive
 from validation.data import THRESHOLD, memorised_fraction
-from validation.networks import NetworkScore
+from validation.networks import Denoiser, NetworkScore
 from validation.simulation import generator, integrate, karras_levels
 from validation.spectra import ScoreFunction
 from validation.training import NoiseLevels, Probes, Watch, departure, fingerprint, load_denoiser, points, read
 
-__all__ = ["checkpoint_curves", "checkpoints_in", "draw"]
+__all__ = ["checkpoint_curves", "checkpoints_in", "copied_fraction", "draw"]
 
 _SAME = ("network", "shape", "seeds", "data", "training", "note")
 _DRAWS = 2  # of the noise, a point and level
@@ -126,9 +126,6 @@ def checkpoint_curves(
     t = np.atleast_1d(positive("t", t))
     samples = integer("samples", samples, minimum=0)
     probes = Probes(sets, fresh, t, integer("points", points_asked, minimum=2), _DRAWS)
-    start = X.double().flatten(1).mean(dim=0) + noise.sigma_max * generator(X[0].numel(), (seed, 1), device).rows(
-        samples
-    )
     history, fractions = [], np.full((len(found), len(sets), 3), np.nan)
     for k, (step, file) in enumerate(found):
         denoiser = load_denoiser(file, device=device)
@@ -139,8 +136,7 @@ def checkpoint_curves(
             entry.append([train.mean(1), _error(train), held_out.mean(1), _error(held_out), p])
         history.append({"step": step, "losses": entry})
         for m, own in enumerate(sets if samples else []):
-            made = draw(NetworkScore(denoiser, m, dtype=torch.float32), start, noise, steps)
-            fractions[k, m] = _fraction(made, own)
+            fractions[k, m] = copied_fraction(denoiser, m, own, noise, samples, steps=steps, seed=seed)
         if progress:
             progress(k + 1, len(found))
     curves = Watch.dataset(history, record["sizes"], t, rate)
@@ -149,6 +145,25 @@ def checkpoint_curves(
         curves[name] = (axes, fractions[..., i])
     curves["control"] = ("member", [_fraction(fresh, own)[0] for own in sets])
     return curves.assign_attrs(samples=samples, threshold_of_copies=THRESHOLD, seed=seed)
+
+
+def copied_fraction(
+    denoiser: Denoiser,
+    member: int,
+    X: torch.Tensor,
+    noise: NoiseLevels,
+    samples: int,
+    *,
+    steps: int = 24,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Share of samples of one network of a stack that are copies of X, and its 95 % interval; nan if it makes no numbers.
+
+    X : (P, *shape), its training set; noise : the range it was trained on; samples, steps : of the flow; seed : of its start
+    """
+    flat = X.double().flatten(1)
+    start = flat.mean(dim=0) + noise.sigma_max * generator(flat.shape[1], (seed, 1), X.device).rows(samples)
+    return _fraction(draw(NetworkScore(denoiser, member, dtype=torch.float32), start, noise, steps), X)
 
 
 def _error(x: np.ndarray) -> np.ndarray:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from numerics.store import atomic, save_dataset
 from validation.figures import style
+from validation.training import TrainingConfig
 
-__all__ = ["curves_figure", "write_run"]
+__all__ = ["curves_figure", "prediction_figure", "write_prediction", "write_run"]
 
 _SHOWN = 6  # noise levels
 
@@ -64,3 +65,48 @@ def write_run(curves: xr.Dataset, times: xr.Dataset, folder: Path) -> list[Path]
     with atomic(folder / "training-times.png") as temporary:
         curves_figure(curves, times).savefig(temporary, dpi=130)
     return [*files, folder / "training-times.png"]
+
+
+def prediction_figure(found: xr.Dataset) -> Figure:
+    """Times of the pilots against P, the power laws through them and the predictions with their intervals."""
+    level = int(found["level"])
+    at, P = found.isel(t=level), int(found.attrs["P"])
+    with style():
+        figure = Figure(figsize=(6.4, 4.2), constrained_layout=True)
+        axis = figure.subplots()
+        sizes = at["pilot_P"].values
+        line = np.geomspace(sizes.min(), P, 50)
+        clock = TrainingConfig(warmup=int(found.attrs["warmup"]))
+        for name, colour, label in (("tau_gen", "C2", "learned"), ("tau_mem", "C3", "memorised")):
+            axis.loglog(sizes, at[f"pilot_{name}"], "o", color=colour, ms=5, label=f"{label}: pilots")
+            value = float(at[name])
+            if np.isfinite(value):
+                law = clock.clock(value) * (line / P) ** float(at[f"{name}_exponent"])
+                axis.loglog(line, [clock.step_at(tau) for tau in law], color=colour, lw=1)
+                error = [[value - float(at[f"{name}_low"])], [float(at[f"{name}_high"]) - value]]
+                axis.errorbar(
+                    [P if name == "tau_mem" else 0.96 * P],
+                    [value],
+                    error,
+                    fmt="s",
+                    color=colour,
+                    capsize=4,
+                    label=f"{label}: predicted",
+                )
+        axis.set(xlabel="training points P", ylabel="optimiser step")
+        axis.set_title(rf"$\sigma={float(at['sigma']):.3g}$, {100 * found.attrs['coverage']:g} % intervals", loc="left")
+        axis.legend(fontsize=8)
+    return figure
+
+
+def write_prediction(found: xr.Dataset, folder: Path) -> list[Path]:
+    """window.csv (by noise level), window-pilots.csv and window.png in a folder."""
+    pilots = [name for name in found.data_vars if str(name).startswith("pilot_")]
+    own = [name for name in found.data_vars if name not in pilots]
+    files = [
+        save_dataset(found[own].drop_vars("pilot_P", errors="ignore"), folder / "window.csv"),
+        save_dataset(found[pilots], folder / "window-pilots.csv"),
+    ]
+    with atomic(folder / "window.png") as temporary:
+        prediction_figure(found).savefig(temporary, dpi=130)
+    return [*files, folder / "window.png"]

@@ -1,17 +1,22 @@
 """Pipelines that diffusers saved as score functions: noise of their schedulers, conditions, latents, a first check."""
 
 from validation.networks.pipelines.diffusers_score import DiffusersScore
+from validation.networks.pipelines.latents import Autoencoder, Latents, encode_images
 from validation.networks.pipelines.pixel_scale import PixelScale, check_scale, pixel_scales
-from validation.networks.pipelines.saved import is_diffusers, is_pipeline, pipeline_mark
+from validation.networks.pipelines.saved import is_diffusers, is_pipeline, load_autoencoder, pipeline_mark
 from validation.networks.pipelines.schedules import Schedule, schedule_of
 
 __all__ = [
+    "Autoencoder",
     "DiffusersScore",
+    "Latents",
     "PixelScale",
     "Schedule",
     "check_scale",
+    "encode_images",
     "is_diffusers",
     "is_pipeline",
+    "load_autoencoder",
     "pipeline_mark",
     "pixel_scales",
     "schedule_of",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 
 from numerics.domain import DomainError
 from validation.networks import ModelScore
+from validation.networks.pipelines.conditions import conditioned, load_embeddings
+from validation.networks.pipelines.prompts import encode_prompt
 from validation.networks.pipelines.saved import contents, load_network, load_pipeline, load_scheduler
 from validation.networks.pipelines.schedules import get, schedule_of
 from validation.spectra import modules_of
@@ -34,6 +37,9 @@ class DiffusersScore(ModelScore):
         (1 - abar)/abar), EDM's, flow matching's or ScoreSdeVe's, see `validation.networks.pipelines.schedules`; its
         `config.prediction_type` is epsilon, sample, v_prediction or flow_prediction. Steps are not taken with it.
     shape : of one image, (C, H, W); default from `config.in_channels` and `sample_size` of the UNet, also of one in a lambda
+    label, embeddings, guidance, null_label : the condition of a network that takes one, see
+        `validation.networks.pipelines.conditions`: a class; tensors by name; w of classifier-free guidance, for which the
+        result is no score (`validation.spectra.asymmetry` measures how little); the class that stands for none
     timestep : "fractional" (interpolated in log t: what sinusoidal embeddings take), "nearest" (a trained integer, whose t
         differs by up to half a step) or "auto": nearest for a learned embedding of integers, else fractional
     dtype : the UNet is evaluated in, a copy if it is not its own. float64 for Jacobians at small t.
@@ -47,6 +53,7 @@ class DiffusersScore(ModelScore):
         (rescale_betas_zero_snr) is t = infinity and left out.
 
     `remarks` : what is to be said of a loaded one: where its scheduler is from, which variant its weights are
+    `autoencoder` : of a loaded latent pipeline, else None; points are then its latents (`validation.networks.pipelines.latents`)
 
     The failure that looks normal: pixels on another scale than the UNet was trained on. And what a scheduler does to x0 while
     it samples (clip_sample, thresholding) is no part of the score.
@@ -59,6 +66,10 @@ class DiffusersScore(ModelScore):
         *,
         shape: Sequence[int] | None = None,
         timestep: str = "auto",
+        label: int | None = None,
+        embeddings: Mapping[str, Any] | None = None,
+        guidance: float | None = None,
+        null_label: int | None = None,
         **options: Any,
     ):
         config = _config_of(unet)
@@ -68,15 +79,19 @@ class DiffusersScore(ModelScore):
         self.schedule = schedule_of(scheduler, nearest=learned or timestep == "nearest")
         if learned and timestep == "fractional":
             raise DomainError("timestep", timestep, '"nearest" for a unet that has learned an embedding of integers')
+        shape = _shape_of(config) if shape is None else shape
+        condition = {"label": label, "embeddings": embeddings, "guidance": guidance, "null_label": null_label}
         if isinstance(unet, torch.nn.Module):
-            _refuse_conditions(config)
-        if shape is None:
-            size, channels = get(config, "sample_size"), get(config, "in_channels")
-            if size is None or channels is None:
-                raise DomainError(
-                    "shape", None, "(C, H, W) for a unet whose config does not tell sample_size and in_channels"
-                )
-            shape = (channels, *((size, size) if isinstance(size, int) else size))
+            if all(value is None for value in condition.values()):
+                _refuse_conditions(config)
+            if (dtype := options.get("dtype")) is not None and getattr(unet, "dtype", dtype) != dtype:
+                unet = torch.nn.Module.to(copy.deepcopy(unet), dtype)
+            unet = conditioned(unet, shape, **condition)
+        elif any(value is not None for value in condition.values()):
+            name = next(name for name, value in condition.items() if value is not None)
+            raise DomainError(name, condition[name], "left out with a callable, which gives the network its condition")
+        self.guidance = guidance
+        self.autoencoder: torch.nn.Module | None = None
         self.remarks: tuple[str, ...] = ()
         predicts = self.schedule.predicts
         super().__init__(
@@ -92,22 +107,33 @@ class DiffusersScore(ModelScore):
 
     @classmethod
     def from_pretrained(
-        cls, path: str | os.PathLike, *, scheduler: Any = None, variant: str | None = None, **options: Any
+        cls,
+        path: str | os.PathLike,
+        *,
+        scheduler: Any = None,
+        variant: str | None = None,
+        embeddings: Any = None,
+        prompt: str | None = None,
+        shape: Sequence[int] | None = None,
+        **options: Any,
     ) -> DiffusersScore:
-        """The unconditional pipeline, or the UNet alone, in a folder that diffusers saved (which must be installed).
+        """The pipeline, or the network alone, in a folder that diffusers saved (which must be installed).
 
         Parameters
         ----------
-        path : a pipeline's folder (or a name that diffusers knows), or a UNet's, e.g. checkpoint-500/unet of a training script
-        scheduler : with a UNet alone: the folder of a scheduler_config.json, a class by name, or a scheduler. Default: the one
+        path : a pipeline's folder (or a name that diffusers knows), or a network's, e.g. checkpoint-500/unet of a training script
+        scheduler : with a network alone: the folder of a scheduler_config.json, a class by name, or a scheduler. Default: the one
             saved beside it, else DDPMScheduler with its defaults; `remarks` says which.
         variant : of the weights, e.g. "fp16"; default the plain ones, or the only ones there are
+        embeddings : tensors by name, or a .safetensors or .npz file of them; prompt : a text instead, for the pipeline's own
+            text encoders (which need the package transformers)
+        shape : of one point; default the network's own. Of a latent pipeline, that of its latents.
         options : of `DiffusersScore`
 
         Raises
         ------
-        DomainError : diffusers not installed, nothing there, a training checkpoint (with its parts), or a pipeline of more than
-            a UNet of pixels and its scheduler
+        DomainError : diffusers not installed, nothing there, a training checkpoint (with its parts), or a pipeline of parts
+            that make no score
         """
         try:
             import diffusers  # noqa: F401
@@ -115,17 +141,32 @@ class DiffusersScore(ModelScore):
             raise DomainError(
                 "diffusers", "not installed", "installed to load its pipelines", "`pip install diffusers`"
             ) from error
-        if Path(path).is_dir() and contents(path) == "network":
-            unet, remarks = load_network(path, variant)
+        autoencoder = None
+        alone = Path(path).is_dir() and contents(path) == "network"
+        if alone:
+            network, remarks = load_network(path, variant)
             scheduler, told = load_scheduler(scheduler, path)
             remarks += told
         else:
             if scheduler is not None:
                 raise DomainError("--scheduler", str(scheduler), "left out: the pipeline has its own")
-            unet, scheduler, remarks = load_pipeline(path, variant)
+            parts = load_pipeline(path, variant)
+            network, scheduler, autoencoder, remarks = parts.network, parts.scheduler, parts.autoencoder, parts.remarks
+        if prompt is not None:
+            if embeddings is not None or alone:
+                allowed = "left out with --embeddings" if embeddings is not None else "left out with a network alone"
+                raise DomainError("--prompt", prompt, allowed)
+            embeddings = encode_prompt(path, prompt, options.get("guidance"))
+            remarks.append(f"prompt: {prompt}")
+        elif isinstance(embeddings, (str, os.PathLike)):
+            remarks.append(f"embeddings: {embeddings}")
+            embeddings = load_embeddings(embeddings)
         if options.get("dtype") is not None:  # this one is ours: no copy is needed
-            torch.nn.Module.to(unet, options["dtype"])
-        face = cls(unet, scheduler, **options)
+            torch.nn.Module.to(network, options["dtype"])
+        face = cls(network, scheduler, shape=shape, embeddings=embeddings, **options)
+        face.autoencoder = autoencoder
+        if options.get("label") is not None:
+            remarks.append(f"class {options['label']}")
         face.remarks = tuple(remarks)
         return face
 
@@ -157,6 +198,14 @@ class DiffusersScore(ModelScore):
         return torch.full((len(x),), self.timestep(t), dtype=torch.float64, device=x.device).to(dtype)
 
 
+def _shape_of(config: Any) -> tuple[int, ...]:
+    """(C, H, W) as a configuration has it."""
+    size, channels = get(config, "sample_size"), get(config, "in_channels")
+    if size is None or channels is None:
+        raise DomainError("shape", None, "(C, H, W) for a unet whose config does not tell sample_size and in_channels")
+    return (channels, *((size, size) if isinstance(size, int) else size))
+
+
 def _config_of(unet: Any) -> Any:
     """The configuration of a UNet, or of the first module in a callable that has one."""
     return next((m.config for m in (unet, *modules_of(unet)) if hasattr(m, "config")), None)
@@ -167,7 +216,7 @@ def _refuse_conditions(config: Any) -> None:
     wanted = [n for n in _CONDITIONS if get(config, n) is not None]
     if not wanted:
         return
-    value, allowed = get(config, wanted[0]), "None: an unconditional UNet"
+    value, allowed = get(config, wanted[0]), "None, or given with its condition (--class, --embeddings, --prompt)"
     if "addition_embed_type" in wanted:
         remedy = "Wrap it in a callable of (y, step) that gives it all its conditions, added_cond_kwargs among them"
         raise DomainError(f"unet.config.{wanted[0]}", value, allowed, remedy)

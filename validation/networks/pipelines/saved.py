@@ -11,6 +11,8 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +21,29 @@ from safetensors import SafetensorError
 from numerics.domain import DomainError
 
 __all__ = [
+    "Parts",
     "contents",
     "is_diffusers",
     "is_pipeline",
+    "load_autoencoder",
     "load_network",
     "load_pipeline",
     "load_scheduler",
     "pipeline_mark",
+    "quietly",
 ]
 
 _INDEX, _CONFIG, _SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
 _WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.([\w-]+?))?(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
+_NETWORKS, _AUTOENCODERS = ("unet", "transformer"), ("vae", "vqvae")
+_ASIDE = ("text_encoder", "tokenizer", "feature_extractor", "safety_checker", "image_encoder", "watermark", "_")
 _ALLOWED = "a pipeline, or a UNet's folder, that diffusers' save_pretrained wrote"
 
 
-def is_pipeline(path: str | os.PathLike) -> bool:
-    """Whether this is a folder in which diffusers saved a pipeline."""
-    return (Path(path) / _INDEX).is_file()
+def is_pipeline(path: str | os.PathLike, *, latent: bool = False) -> bool:
+    """Whether this is a folder in which diffusers saved a pipeline, with `latent` one that has an autoencoder."""
+    there = (Path(path) / _INDEX).is_file()
+    return there and (not latent or any((Path(path) / name / _CONFIG).is_file() for name in _AUTOENCODERS))
 
 
 def is_diffusers(path: str | os.PathLike) -> bool:
@@ -86,29 +94,88 @@ def contents(path: str | os.PathLike) -> str:
     raise DomainError("--model", str(path), _ALLOWED, f"It is {what}, without a {_INDEX}: give {choice}")
 
 
-def load_pipeline(path: str | os.PathLike, variant: str | None = None) -> tuple[Any, Any, list[str]]:
-    """UNet and scheduler of a saved pipeline (or of one known by that name to diffusers), and what is to be said of them.
+@dataclass(frozen=True)
+class Parts:
+    """What of a pipeline makes a score: network, scheduler, autoencoder of a latent one; remarks : what is to be said of them."""
+
+    network: Any
+    scheduler: Any
+    autoencoder: Any = None
+    remarks: list[str] = field(default_factory=list)
+
+
+def load_pipeline(path: str | os.PathLike, variant: str | None = None) -> Parts:
+    """The parts that make a score of a saved pipeline, or of one known by that name to diffusers.
+
+    Text encoders, tokenizers, safety checkers and the like are left where they are.
 
     Raises
     ------
     DomainError : not such a folder, a pipeline of other parts, or weights in several variants and none of them plain
     """
-    from diffusers import DiffusionPipeline
-
     remarks: list[str] = []
-    if is_pipeline(path):
-        try:
-            parts = {name for name in dict(json.loads((Path(path) / _INDEX).read_bytes())) if not name.startswith("_")}
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise DomainError("path", str(path), f"{_ALLOWED}, whole", f"({_INDEX}: {_brief(error)})") from error
-        if parts != {"unet", "scheduler"}:
-            raise DomainError("path", str(path), "a pipeline of unet and scheduler", f"(it has {sorted(parts)})")
-        variant = _variant(Path(path) / "unet", variant, remarks)
-    pipeline = _quietly(DiffusionPipeline.from_pretrained, path, variant)
-    if set(pipeline.components) != {"unet", "scheduler"}:
-        allowed = "a pipeline of unet and scheduler"
-        raise DomainError("path", str(path), allowed, f"(it has {sorted(pipeline.components)})")
-    return pipeline.unet, pipeline.scheduler, remarks
+    if not is_pipeline(path):
+        from diffusers import DiffusionPipeline
+
+        pipeline = quietly(DiffusionPipeline.from_pretrained, path, variant)
+        network, autoencoder = _roles(path, {n: part for n, part in pipeline.components.items() if part is not None})
+        parts = (getattr(pipeline, name) if name else None for name in (network, autoencoder))
+        return Parts(next(parts), pipeline.scheduler, next(parts), remarks)
+    folder = Path(path)
+    try:
+        index = dict(json.loads((folder / _INDEX).read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise DomainError("path", str(path), f"{_ALLOWED}, whole", f"({_INDEX}: {_brief(error)})") from error
+    held = {n: v for n, v in index.items() if (isinstance(v, list) and any(v)) or (v == [] and not n.startswith("_"))}
+    network, autoencoder = _roles(path, held)
+    scheduler, _ = load_scheduler(folder / "scheduler", folder / network)
+    loaded = []
+    for name in (network, autoencoder):
+        if name is None:
+            loaded.append(None)
+            continue
+        chosen = _variant(folder / name, variant, remarks if name == network else [])
+        loaded.append(quietly(_kind(_class_of(folder / name), folder / name).from_pretrained, folder / name, chosen))
+    return Parts(loaded[0], scheduler, loaded[1], remarks)
+
+
+def load_autoencoder(path: str | os.PathLike, variant: str | None = None) -> tuple[Any, str]:
+    """The autoencoder in a pipeline's folder, or in its own, and the mark of its weights.
+
+    Raises
+    ------
+    DomainError : no autoencoder there
+    """
+    folder = Path(path)
+    if is_pipeline(folder):
+        there = [folder / name for name in _AUTOENCODERS if (folder / name / _CONFIG).is_file()]
+        folder = there[0] if there else folder
+    name = _class_of(folder)
+    kind = None if name is None else _kind(name, folder)
+    if kind is None or not hasattr(kind, "encode"):
+        allowed = "a latent pipeline, or an autoencoder's folder, that diffusers' save_pretrained wrote"
+        raise DomainError("--latents", str(path), allowed)
+    return quietly(kind.from_pretrained, folder, _variant(folder, variant, [])), pipeline_mark(folder)
+
+
+def _roles(path: str | os.PathLike, parts: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Names of the network and of the autoencoder among a pipeline's parts, or an error that names what else it has."""
+    networks, autoencoders = [n for n in _NETWORKS if n in parts], [n for n in _AUTOENCODERS if n in parts]
+    other = [n for n in parts if n not in (*_NETWORKS, *_AUTOENCODERS, "scheduler") and not n.startswith(_ASIDE)]
+    if len(networks) != 1 or len(autoencoders) > 1 or "scheduler" not in parts or other:
+        allowed = "a pipeline of one unet or transformer, a scheduler and perhaps an autoencoder and text encoders"
+        raise DomainError("path", str(path), allowed, f"(it has {sorted(parts)})")
+    return networks[0], autoencoders[0] if autoencoders else None
+
+
+def _kind(name: str | None, folder: Path) -> Any:
+    """The class of diffusers that a config.json names."""
+    import diffusers
+
+    kind = getattr(diffusers, str(name), None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
+        raise DomainError("path", str(folder), f"{_ALLOWED}, whole", f"(its {_CONFIG} says {name})")
+    return kind
 
 
 def load_network(path: str | os.PathLike, variant: str | None = None) -> tuple[Any, list[str]]:
@@ -121,7 +188,7 @@ def load_network(path: str | os.PathLike, variant: str | None = None) -> tuple[A
     if not known or "timestep" not in inspect.signature(kind.forward).parameters:
         raise DomainError("--model", str(path), _ALLOWED, f"(its {_CONFIG} says {name}, which knows no noise)")
     variant = _variant(Path(path), variant, remarks)
-    return _quietly(kind.from_pretrained, path, variant), remarks
+    return quietly(kind.from_pretrained, path, variant), remarks
 
 
 def load_scheduler(given: Any, network: str | os.PathLike) -> tuple[Any, list[str]]:
@@ -199,7 +266,8 @@ def _variant(folder: Path, variant: str | None, remarks: list[str]) -> str | Non
     return variant
 
 
-def _quietly(load: Any, path: str | os.PathLike, variant: str | None) -> Any:
+def quietly(load: Any, path: str | os.PathLike, variant: str | None) -> Any:
+    """What a `from_pretrained` gives, without its bars and warnings; its errors are errors of the path."""
     from diffusers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -1,0 +1,182 @@
+"""A diffusers pipeline beside the data it was trained on: images, or their latents, in the units of its network."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from numerics.domain import DomainError, positive
+from validation.data import Copies, Dataset, load, split
+from validation.networks import DiffusersScore
+from validation.networks.pipelines import check_scale, encode_images, is_pipeline, load_autoencoder, pipeline_mark
+from validation.spectra import asymmetry
+from validation.spectrum.subjects import FRESH, INSIDE, Subject, fresh_parts, principal
+
+__all__ = ["Opened", "from_pipeline", "latent_dataset", "open_pipeline"]
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A pipeline and points of its own.
+
+    face : its score; name : of the data; train, fresh : (P, N) and (F, N) points in its network's space, float64
+    encode : images (B, M) in the data's units to points (B, N) of that space; latent : whether these are latents
+    pixels : shape of an image; copies, remarks : what is to be said
+    """
+
+    face: DiffusersScore
+    name: str
+    train: torch.Tensor
+    fresh: torch.Tensor
+    encode: Callable[[np.ndarray], np.ndarray]
+    latent: bool
+    pixels: tuple[int, ...]
+    copies: Copies
+    remarks: tuple[str, ...]
+
+
+def open_pipeline(
+    path: str | os.PathLike,
+    data: str | os.PathLike | None,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    scheduler: str | None = None,
+    variant: str | None = None,
+    centre: float | None = None,
+    unit: float | None = None,
+    label: int | None = None,
+    embeddings: str | None = None,
+    prompt: str | None = None,
+    guidance: float | None = None,
+    null_label: int | None = None,
+    **options: Any,
+) -> Opened:
+    """A pipeline, or a network alone, of diffusers and a data set: that which it was trained on.
+
+    scheduler, variant : see `DiffusersScore.from_pretrained`
+    label, embeddings, prompt, guidance, null_label : of a conditional network, see there
+    centre, unit : the network (of a latent pipeline: the autoencoder) was trained on (data - centre)/unit. Where neither is given
+        the data's own scale is compared with the usual ones before anything is measured
+        (`validation.networks.pipelines.pixel_scale`).
+    options : of `validation.data.load`
+
+    The points kept back are fresh to the empirical score. Whether they are to the network, only its trainer knows.
+
+    Raises
+    ------
+    DomainError : images of another shape than the network's, pixels that are clearly not on its scale; see
+        `DiffusersScore.from_pretrained` and `validation.data.load`
+    """
+    scale = {"centre": 0.0 if centre is None else centre, "unit": 1.0 if unit is None else positive("--unit", unit)}
+    known = {"scheduler": scheduler, "variant": variant, "embeddings": embeddings, "prompt": prompt}
+    known |= {"label": label, "guidance": guidance, "null_label": null_label}
+    module, mark = load_autoencoder(path, variant) if is_pipeline(path, latent=True) else (None, "")
+    face = None
+    if module is None:
+        face = DiffusersScore.from_pretrained(path, **known, **scale, dtype=torch.float64)
+        module = face.autoencoder
+    dataset = load(data, seed=seed, **options)
+    shape = dataset.shape if len(dataset.shape) == 3 else (1, *dataset.shape)
+    parts = fresh_parts(split(dataset.X, dataset.held_out, seed=seed, limit=FRESH), dataset.name)
+    remarks: list[str] = []
+    if module is None:
+
+        def encode(X: np.ndarray) -> np.ndarray:
+            return np.array(X, dtype=np.float64)
+
+        train, fresh = encode(parts.train), encode(parts.held_out)
+    else:
+        module.to(device)
+
+        def encode(X: np.ndarray) -> np.ndarray:
+            return encode_images(module, X, shape, mark=mark, **scale).Z
+
+        found = encode_images(module, parts.train, shape, mark=mark, **scale)
+        train, fresh = found.Z, encode(parts.held_out)
+        remarks += found.remarks
+        own = DiffusersScore.from_pretrained(path, **known, shape=found.shape, dtype=torch.float64)
+        face, shape = own, found.shape
+    if face is None or shape != face.shape:
+        remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
+        its_own = None if face is None else face.shape
+        raise DomainError("--model", str(path), f"a network of images {shape}; its own are {its_own}", remedy)
+    face.differentiation.chunk = max(1, 4096 // math.prod(shape))
+    face.module.to(device)
+    remarks = [*face.remarks, *remarks]
+    if centre is None and unit is None and module is None:
+        remarks += filter(None, [check_scale(face, train, seed=seed)])
+    if guidance not in (None, 1.0):
+        remarks.append(_guided(face, train, seed))
+    points = (torch.from_numpy(part) for part in (train, fresh))
+    return Opened(face, dataset.name, *points, encode, module is not None, dataset.shape, parts.copies, tuple(remarks))
+
+
+def from_pipeline(path: str | os.PathLike, data: str | os.PathLike | None, **options: Any) -> Subject:
+    """What `open_pipeline` opens, in principal axes; options and errors are those there."""
+    opened = open_pipeline(path, data, **options)
+    face, device = opened.face, options.get("device", "cpu")
+    space = "latents of " if opened.latent else ""
+    name = f"{os.path.basename(os.path.abspath(path))} on {space}{opened.name}"
+    seen = principal(name, opened.train, opened.fresh, face, device)
+    origin = f"{pipeline_mark(path)} asked for (x - {face.centre:g})/{face.unit:g}; {'; '.join(face.remarks)}"
+    return replace(seen, origin=origin, t_range=face.t_range, copies=opened.copies, remarks=opened.remarks)
+
+
+def latent_dataset(
+    dataset: Dataset,
+    path: str | os.PathLike,
+    *,
+    variant: str | None = None,
+    centre: float | None = None,
+    unit: float | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """A data set of images as that of their latents, by the autoencoder of a pipeline (or the autoencoder alone) in `path`.
+
+    centre, unit : pixels in [-1, 1] are (data - centre)/unit; what was measured of the autoencoder is among `dropped`.
+
+    Raises
+    ------
+    DomainError : no autoencoder there, or images that it does not take
+    """
+    module, mark = load_autoencoder(path, variant)
+    module.to(device)
+    options = {"mark": mark, "centre": centre or 0.0, "unit": 1.0 if unit is None else float(positive("--unit", unit))}
+    found = encode_images(module, dataset.X, dataset.shape, progress=progress, **options)
+    held_out = dataset.held_out
+    if held_out is not None:
+        held_out = encode_images(module, held_out, dataset.shape, **options).Z
+    return replace(
+        dataset,
+        X=found.Z,
+        name=f"latents of {dataset.name}",
+        shape=found.shape,
+        scale="latents, as the pipeline scales them",
+        held_out=held_out,
+        dropped=(*dataset.dropped, *found.remarks),
+    )
+
+
+def _guided(face: Any, X: np.ndarray, seed: int) -> str:
+    """What guidance has made of a score: how antisymmetric its Jacobian is, at noised training points, in words."""
+    clean = torch.from_numpy(np.array(X[:2], dtype=np.float64))
+    spread, (low, high) = float(X[:1000].std()), face.t_range
+    noise = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(clean.shape)))
+    parts = []
+    for sigma in (0.3, 1.0, 3.0):
+        t = min(max((sigma * spread) ** 2, low * (1 + INSIDE)), high * (1 - INSIDE))
+        ratio, error = asymmetry(face, clean + math.sqrt(t) * noise, t, probes=4, seed=seed)
+        parts.append(f"{ratio:.2g}({error:.1g}) at sigma {math.sqrt(t):.2g}")
+    shares = ", ".join(parts)
+    return (
+        f"guidance {face.guidance:g}: what is measured is no score of any density; the antisymmetric part of its Jacobian is "
+        f"{shares} of the symmetric one, and eigenvalues are those of the symmetric part"
+    )

@@ -24,7 +24,7 @@ from validation.audit import (
     model_ladders,
     write_audit,
 )
-from validation.data import Dataset
+from validation.data import Dataset, load
 from validation.experiments import EXPERIMENTS, IN_QUICK_REPORT, experiment
 from validation.experiments.shared import save as save_experiment
 from validation.ladder import ladder_figure, write_ladder
@@ -128,7 +128,8 @@ def write_report(
     compared = None
     if samples is not None:
         tell("samples beside the training set")
-        compared = samples_of(samples, subject.data, seed=seed, device=device)
+        known = load(data, seed=seed, **options) if subject.latent else subject.data  # samples are images
+        compared = samples_of(samples, known, seed=seed, device=device)
         write_samples(compared, folder / "model")
     answer, sections = _about_the_data(subject, compared, samples, folder, device, full, tell)
     tell("theory")

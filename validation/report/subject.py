@@ -19,7 +19,7 @@ from validation.training import members, read
 
 __all__ = ["Asked", "asked"]
 
-_WORDS = {"label": "class", "null_label": "null-class"}  # options whose names are others than the arguments'
+_WORDS = {"label": "class", "null_label": "null-class"}  # arguments and their options
 
 
 @dataclass(frozen=True)

@@ -81,13 +81,13 @@ def samples(
     if test is not None:
         held_out = load(test, **size).X
     options = {"threshold": threshold, "rate": rate, "seed": seed, "device": device, "progress": progress}
-    return _compared(made, known, held_out, transforms=transforms, features=features, **options)
+    return _compared(made, known, held_out, transforms=transforms, features=features, latents=latents, **options)
 
 
 def samples_of(generated: str | os.PathLike, train: Dataset, **options: Any) -> Samples:
     """`samples` against a training set that is loaded; what it keeps apart is the null.
 
-    options : transforms, features, threshold, rate, seed, device, progress of `samples`
+    options : transforms, features, latents, threshold, rate, seed, device, progress of `samples`
     """
     made = load(generated, seed=options.get("seed", 0))
     return _compared(made, train, train.held_out, **options)
@@ -100,7 +100,9 @@ def _compared(
     *,
     transforms: bool = False,
     features: str | os.PathLike | None = None,
+    latents: str | os.PathLike | None = None,
     seed: int = 0,
+    device: str = "cpu",
     **options: Any,
 ) -> Samples:
     if made.N != known.N:
@@ -109,10 +111,9 @@ def _compared(
     if latents is not None:
         if transforms or features is not None:
             raise DomainError("--latents", str(latents), "left out with --transforms and --features")
+        known = replace(known, held_out=held_out)
         made, known = (latent_dataset(each, latents, device=device) for each in (made, known))
         held_out = known.held_out
-        if test is not None:
-            held_out = latent_dataset(load(test, **size), latents, device=device).X
     shape = None
     if transforms:
         if features is not None:
@@ -125,7 +126,7 @@ def _compared(
     spaces = (made.X, known.X, held_out)
     if features is not None:
         spaces = _features(features, spaces)
-    found = audit_samples(*spaces, shape=shape, seed=seed, **options)
+    found = audit_samples(*spaces, shape=shape, seed=seed, device=device, **options)
     found = replace(found, dropped=(*made.dropped, *([note] if note else []), *found.dropped))
     return Samples(made, known, found, transforms, None if features is None else os.fspath(features), seed)
 

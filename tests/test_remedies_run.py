@@ -183,6 +183,38 @@ def test_what_the_adapter_of_diffusers_refuses_runs_in_model_score():
     )
 
 
+@runs("to measure as it is all the same", "to measure as they are all the same", "in its scheduler_config.json")
+def test_a_prediction_type_that_is_wrong_and_measured_all_the_same(geomem, tmp_path):
+    """A network that learned noise, in a pipeline that says v: named; corrected it is silent, insisted on measured."""
+    diffusers = pytest.importorskip("diffusers")
+    from validation.data import load
+
+    unet, scheduler = network("UNet2DModel", PLAIN | {"add_attention": False})
+    pixels = torch.from_numpy(load().X).float().reshape(-1, 1, 8, 8)
+    optimiser, draw = torch.optim.Adam(unet.train().parameters(), 1e-2), torch.Generator().manual_seed(0)
+    for _ in range(150):
+        x = pixels[torch.randint(len(pixels), (64,), generator=draw)]
+        noise, step = torch.randn(x.shape, generator=draw), torch.randint(1000, (64,), generator=draw)
+        loss = (unet(scheduler.add_noise(x, noise, step), step).sample - noise).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    wrong = diffusers.DDPMScheduler(prediction_type="v_prediction")
+    diffusers.DDPMPipeline(unet.eval(), wrong).save_pretrained(tmp_path / "p")
+    arguments = ("audit", "digits", "--limit", 60, "--probes", 4, "--model", tmp_path / "p")
+    done = geomem(*arguments)
+    assert done.returncode == 2
+    message = " ".join(done.stderr.split())
+    assert "prediction_type epsilon" in message
+    assert "Correct prediction_type in its scheduler_config.json" in message
+    (code,) = code_in(message)
+    assert code == "--centre 0 --unit 1"
+    assert geomem(*arguments, *code.split()).returncode == 0
+    config = tmp_path / "p" / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("v_prediction", "epsilon"))
+    assert geomem(*arguments).returncode == 0
+
+
 @runs("pip install")
 def test_the_packages_to_install_are_called_so():
     """The name that each message gives to pip is the name of a distribution that provides what is imported."""

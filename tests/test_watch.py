@@ -10,7 +10,7 @@ from scipy import stats
 from numerics.domain import DomainError
 from validation.training import NoiseLevels, Trainer, TrainingConfig, Watch, points, train
 from validation.training.checkpoint import read
-from validation.training.departure import departure, least_p, reference_losses
+from validation.training.departures import departure, least_p, reference_losses
 
 NET = {"kind": "mlp", "width": 32, "blocks": 1}
 CONFIG = TrainingConfig(steps=240, batch=32, learning_rate=3e-3, warmup=20, noise=NoiseLevels(0.05, 5.0))

@@ -76,11 +76,14 @@ class PatchAudit:
         return float(collapse_time(self.field, P=self.data.P, patch=row.width, equivariant=row.equivariant))
 
     def largest(self, t: Any, *, equivariant: bool) -> np.ndarray:
-        """(T,) largest measured width that is not memorised at t: measured collapse below t; 0 where even the smallest is."""
+        """(T,) largest width that is not memorised at t, its measured collapse being below t; 0 where even the smallest is.
+
+        Widths whose patches all have copies are memorised at no noise.
+        """
         t = np.atleast_1d(np.asarray(t, dtype=float))
         found, open_ = np.zeros(t.size, dtype=int), np.ones(t.size, dtype=bool)
         for row in self.of(equivariant):
-            open_ &= row.measured.value < t
+            open_ &= ~(row.measured.value >= t)
             found[open_] = row.width
         return found
 

@@ -100,6 +100,7 @@ def locality_figure(found: PatchAudit) -> Figure:
         left.set_xlabel("width of the patch [pixels]")
         left.set_ylabel(r"memorised below $\sigma$ [data units]")
         left.set_yscale("log")
+        left.set_xticks([row.width for row in found.of(True)])
         left.legend(fontsize=7)
         left.set_title("collapse of a patch")
         right.plot([], [], "k-", lw=1.5, label="measured")

@@ -1,6 +1,7 @@
 """Score networks in the variance-exploding setting, and adapters for networks that others have trained."""
 
 from validation.networks.adapters import DenoisingModel, ModelScore, NetworkScore
+from validation.networks.conventions import CONDITIONS, SCALES
 from validation.networks.mlp import ResidualMLP
 from validation.networks.preconditioning import Denoiser, Scale
 from validation.networks.record import build
@@ -18,6 +19,8 @@ from validation.networks.pipelines import (  # which itself takes the names abov
 )
 
 __all__ = [
+    "CONDITIONS",
+    "SCALES",
     "Denoiser",
     "DenoisingModel",
     "DiffusersScore",

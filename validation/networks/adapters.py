@@ -222,8 +222,12 @@ class ModelScore(_Flat):
 
     def rescaled(self, centre: float, unit: float) -> ModelScore:
         """The same network, for data on another scale: it is asked for (x - centre)/unit."""
+        return self.changed(centre=float(centre), unit=float(positive("unit", unit)))
+
+    def changed(self, **attributes: Any) -> ModelScore:
+        """The same network with other conventions: attributes of this object, e.g. predicts="x0"."""
         other = copy.copy(self)
-        other.centre, other.unit = float(centre), float(positive("unit", unit))
+        other.__dict__.update(attributes)
         AutogradScore.__init__(other, other._flat, self.chunk)
         return other
 

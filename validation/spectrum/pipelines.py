@@ -14,7 +14,7 @@ import torch
 from numerics.domain import DomainError, positive
 from validation.data import Copies, Dataset, load, split
 from validation.networks import DiffusersScore
-from validation.networks.pipelines import check_scale, encode_images, is_pipeline, load_autoencoder, pipeline_mark
+from validation.networks.pipelines import check_conventions, encode_images, is_pipeline, load_autoencoder, pipeline_mark
 from validation.spectra import asymmetry
 from validation.spectrum.subjects import FRESH, INSIDE, Subject, fresh_parts, principal
 
@@ -111,7 +111,7 @@ def open_pipeline(
     face.module.to(device)
     remarks = [*face.remarks, *remarks]
     if centre is None and unit is None and module is None:
-        remarks += filter(None, [check_scale(face, train, seed=seed)])
+        remarks += filter(None, [check_conventions(face, train, seed=seed)])
     if guidance not in (None, 1.0):
         remarks.append(_guided(face, train, seed))
     points = (torch.from_numpy(part) for part in (train, fresh))

@@ -4,7 +4,7 @@ from validation.training.checkpoint import fingerprint, load_denoiser, read
 from validation.training.command import train, training_data
 from validation.training.configuration import TrainingConfig
 from validation.training.denoising_loss import FACTOR, FLOOR, convergence
-from validation.training.departure import departure
+from validation.training.departures import departure
 from validation.training.distributed import launched, process_group
 from validation.training.noise_levels import NoiseLevels
 from validation.training.progress import training_bar

@@ -21,7 +21,7 @@ from numerics.domain import DomainError, integer, positive
 from numerics.store import save_dataset
 from validation.networks import Denoiser
 from validation.training.checkpoint import fingerprint
-from validation.training.departure import departure, least_p, reference_losses
+from validation.training.departures import departure, least_p, reference_losses
 from validation.training.noise_levels import NoiseLevels
 
 __all__ = ["Departure", "Probes", "Watch"]

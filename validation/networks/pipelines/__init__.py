@@ -5,13 +5,16 @@ from validation.networks.pipelines.latents import Autoencoder, Latents, encode_i
 from validation.networks.pipelines.pixel_scale import PixelScale, check_scale, pixel_scales
 from validation.networks.pipelines.saved import is_diffusers, is_pipeline, load_autoencoder, pipeline_mark
 from validation.networks.pipelines.schedules import Schedule, schedule_of
+from validation.networks.pipelines.self_check import Reading, check_conventions, readings
 
 __all__ = [
     "Autoencoder",
     "DiffusersScore",
     "Latents",
     "PixelScale",
+    "Reading",
     "Schedule",
+    "check_conventions",
     "check_scale",
     "encode_images",
     "is_diffusers",
@@ -19,5 +22,6 @@ __all__ = [
     "load_autoencoder",
     "pipeline_mark",
     "pixel_scales",
+    "readings",
     "schedule_of",
 ]

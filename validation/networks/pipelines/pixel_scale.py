@@ -12,6 +12,7 @@ A network that has learned these images is well below 1 on their scale.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +22,13 @@ import torch
 from numerics.domain import DomainError
 from validation.networks import ModelScore
 
-__all__ = ["PixelScale", "check_scale", "pixel_scales"]
+__all__ = ["BETTER", "LEARNED", "PixelScale", "check_scale", "level_ratios", "pixel_scales"]
 
 _RANGES = {"[-1, 1]": (-1.0, 1.0), "[0, 1]": (0.0, 1.0), "[0, 255]": (0.0, 255.0)}
 _SIGMAS = (0.4, 0.8, 1.6)  # of noise, over the standard deviation of the data: images are neither clear nor lost
 _POINTS = 32
-_BETTER = 1.3  # times: how much another scale must be better to be called the network's
-_LEARNED = 0.9  # a network above that ratio on every scale has not learned these images
+BETTER = 1.3  # times: how much another scale must be better to be called the network's
+LEARNED = 0.9  # a network above that ratio on every scale has not learned these images
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,12 @@ def check_scale(face: ModelScore, X: Any, *, seed: int = 0) -> str:
     """
     scales = pixel_scales(face, X, seed=seed)
     best, own = scales[0], next(scale for scale in scales if (scale.centre, scale.unit) == (0.0, 1.0))
-    if best.ratio > _LEARNED or not math.isfinite(best.ratio):
+    if best.ratio > LEARNED or not math.isfinite(best.ratio):
         return (
             f"on no usual scale of pixels does the network denoise much better than pixel by pixel (as given: {own.ratio:.2g} "
             "times that loss): it has not learned these images, or its conventions are others"
         )
-    if own.ratio < _BETTER * best.ratio:
+    if own.ratio < BETTER * best.ratio:
         return ""
     low, high = float(np.min(X)), float(np.max(X))
     remedy = (
@@ -102,18 +103,26 @@ def _ranges_of(X: torch.Tensor) -> list[tuple[float, float]]:
     return [(low, high)]
 
 
-def _ratio(face: ModelScore, X: torch.Tensor, seed: int) -> float:
-    """Geometric mean over noise levels of the network's loss over the pixelwise denoiser's."""
+def level_ratios(face: ModelScore, X: torch.Tensor, seed: int, sigmas: Sequence[float] = _SIGMAS) -> np.ndarray:
+    """(T, points) the network's loss over the pixelwise denoiser's, at noise `sigmas` times the data's standard deviation.
+
+    Noise levels that the network does not know are moved to the nearest it does.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(X), generator=generator)[:_POINTS]
     clean, variances, spread = X[rows], X.var(dim=0), float(X.std())
     low, high = getattr(face, "t_range", (0.0, math.inf))
-    logs = []
-    for sigma in _SIGMAS:
+    ratios = []
+    for sigma in sigmas:
         t = min(max((sigma * spread) ** 2, low * (1 + 1e-6)), high * (1 - 1e-6))
         noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
         x = clean + t**0.5 * noise
         error = t**0.5 * noise + t * face.score(x, t)  # D - clean
         reference = float((t * variances / (t + variances)).mean())
-        logs.append(math.log(float(error.square().mean()) / reference))
-    return math.exp(sum(logs) / len(logs))
+        ratios.append((error.square().mean(dim=1) / reference).numpy())
+    return np.array(ratios)
+
+
+def _ratio(face: ModelScore, X: torch.Tensor, seed: int) -> float:
+    """Geometric mean over noise levels of the network's loss over the pixelwise denoiser's."""
+    return float(np.exp(np.log(level_ratios(face, X, seed).mean(axis=1)).mean()))

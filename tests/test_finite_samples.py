@@ -150,3 +150,22 @@ def test_bad_arguments(arguments, name):
         finite_sample_noise(Isotropic(1.0), **arguments)
     with pytest.raises(DomainError, match=r"^r = "):
         finite_sample_gain(Isotropic(1.0), -1.0, P=10, N=10, t=1.0)
+
+
+def test_the_linear_column_of_networks_is_the_theorys_mean_over_training_sets():
+    """Ten training sets; training and fresh loss within 5 standard errors and 1/P, which taking the mean out costs."""
+    import torch
+
+    from validation.training import convergence
+
+    P, N, t, variance = 80, 40, 0.5, 1.5
+    found = []
+    for seed in range(10):
+        g = torch.Generator().manual_seed(seed)
+        X, fresh = (variance**0.5 * torch.randn(n, N, generator=g, dtype=torch.float64) for n in (P, 400))
+        found.append(convergence(lambda x, t: 0 * x, X, [t], fresh=fresh, points=400, seed=seed)["linear"].values[:, 0])
+    mean, error = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / np.sqrt(10)
+    loss = finite_sample_loss(Isotropic(variance), P=P, N=N, t=t)
+    expected = np.array([loss.train, loss.test]) / t
+    assert (abs(mean - expected) < 5 * error + expected / P).all()
+    assert abs(mean[1] - loss.population / t) > 0.1  # negative control: the population's own loss is not it

@@ -89,14 +89,15 @@ def _left_out(copies: Copies) -> dict[str, str]:
 def report_lines(P: int, losses: xr.Dataset) -> list[str]:
     """The losses of one network as aligned text, one line a noise level."""
     left_out = [f"{losses.attrs['held_out_copies']}."] if "held_out_copies" in losses.attrs else []
-    head = ("t", "sigma", "net/train", "empirical", "population", "net/fresh", "empirical", "population", "state")
-    lines = [f"P = {P}: denoising loss E|D - xi|^2/(N t)", "".join(f"{name:>12}" for name in head)]
+    references = ("empirical", "linear", "population")
+    head = ("net/train", *references, "net/fresh", *references)
+    first = "".join(f"{name:>9}" for name in ("t", "sigma"))
+    lines = [f"P = {P}: denoising loss E|D - xi|^2/(N t)", first + "".join(f"{name:>11}" for name in head) + "  state"]
     for k, t in enumerate(losses["t"].values):
         at = losses.isel(t=k)
-        own, new = (
-            [float(at[n].sel(where=w)) for n in ("network", "empirical", "population")] for w in ("training", "fresh")
-        )
-        numbers = "".join(f"{_cell(value):>12}" for value in (t, t**0.5, *own, *new))
+        own, new = ([float(at[n].sel(where=w)) for n in ("network", *references)] for w in ("training", "fresh"))
+        numbers = "".join(f"{_cell(value):>9}" for value in (t, t**0.5))
+        numbers += "".join(f"{_cell(value):>11}" for value in (*own, *new))
         lines.append(f"{numbers}  {at['label'].item()}")
     if "remarks" in losses.attrs:
         lines.append(f"Of the network: {losses.attrs['remarks']}.")

@@ -1,10 +1,11 @@
-r"""Did a network reach what it was trained for? Its denoising loss per noise level beside two exact references.
+r"""Did a network reach what it was trained for? Its denoising loss per noise level beside exact references.
 
     L(s, t) = E |omega + sqrt(t) s(xi + sqrt(t) omega, t)|^2/N  =  E |D - xi|^2/(N t)
 
 On training points the empirical score's loss is the least that any function can have; on fresh points the population's
 is. A large finite network sits near the second where it generalises and near the first where it memorises; what is far
-from both has not converged, and is not to be compared with either. All scores see the same points and the same noise.
+from both has not converged, and is not to be compared with either. Between them stands the best linear denoiser of the
+training set: what second moments alone give. All scores see the same points and the same noise.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import xarray as xr
 from numerics.domain import DomainError, integer, positive
 from validation.score import EmpiricalScore
 from validation.simulation import generator
-from validation.spectra import Empirical, as_score
+from validation.spectra import Empirical, FittedGaussian, as_score
 
 __all__ = ["FACTOR", "FLOOR", "LABELS", "convergence", "denoising_losses"]
 
 FACTOR = 1.1  # a loss at most this times a reference's has reached it
 FLOOR = 0.1  # or, where the least training loss vanishes, this share of the way from it to the population's
+_SCORES = ("network", "empirical", "population", "linear")
 LABELS = ("memorising", "generalising", "both", "between", "unconverged")
 
 
@@ -67,8 +69,9 @@ def convergence(
 
     Returns
     -------
-    Dataset over (t) with `network`, `empirical`, `population` on `where` = (training, fresh), standard errors `*_error` over
-    points; `excess` = network/empirical on training points, network/population on fresh ones, with the error of the paired
+    Dataset over (t) with `network`, `empirical`, `population`, `linear` on `where` = (training, fresh), standard errors
+    `*_error` over points; `linear` is the best linear denoiser of X (over training sets: `theory.finite_sample_loss`);
+    `excess` = network/empirical on training points, network/population on fresh ones, with the error of the paired
     difference; `share` = (network - empirical)/(population - empirical) on training points; `label`:
 
     - memorising: training loss within `factor` of the least, or `share` at most `floor`
@@ -96,10 +99,13 @@ def convergence(
     scores = {"network": face, "empirical": Empirical(EmpiricalScore(X, device=X.device, dtype="float64"))}
     if exact is not None:
         scores["population"] = as_score(exact)
-    values = np.full((3, 2, len(levels), count), np.nan)
+    if len(X) > 1:
+        scores["linear"] = FittedGaussian(X)
+    values = np.full((len(_SCORES), 2, len(levels), count), np.nan)
     for i, clean in enumerate(places.values()):
         noise = generator(N, (seed, i), X.device).rows(len(clean))
-        for j, one in enumerate(scores.values()):
+        for name, one in scores.items():
+            j = _SCORES.index(name)
             for k, level in enumerate(map(float, levels)):
                 values[j, i, k, : len(clean)] = denoising_losses(one, clean, noise, level).cpu().numpy()
     return _dataset(values, levels, factor, floor)
@@ -112,7 +118,7 @@ def _dataset(values: np.ndarray, t: np.ndarray, factor: float, floor: float) -> 
         row = values[at][np.isfinite(values[at])]
         mean[at], error[at] = row.mean(), row.std(ddof=1) / math.sqrt(len(row))
     out: dict[str, Any] = {}
-    for j, name in enumerate(("network", "empirical", "population")):
+    for j, name in enumerate(_SCORES):
         out[name] = (("where", "t"), mean[j])
         out[f"{name}_error"] = (("where", "t"), error[j])
     reference = np.stack([mean[1, 0], mean[2, 1]])
@@ -131,8 +137,8 @@ def _dataset(values: np.ndarray, t: np.ndarray, factor: float, floor: float) -> 
 
 
 def _label(mean: np.ndarray, share: float, factor: float, floor: float) -> str:
-    """`mean` is (network, empirical, population) by (training, fresh) at one level."""
-    (own, new), (least, _), (known, best) = mean
+    """`mean` is (network, empirical, population, linear) by (training, fresh) at one level."""
+    (own, new), (least, _), (known, best), _ = mean
     memorising = own <= factor * least or (known >= least and share <= floor)
     generalising = new <= factor * best
     if memorising and generalising:

@@ -59,7 +59,7 @@ def report(
     data: Annotated[
         Path | None, typer.Argument(help="Data set, as for `geomem audit`; default: digits, scikit-learn's.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The page; figures and numbers also go into <out>-files/.")] = Path(
+    out: Annotated[Path, typer.Option(help="The page; figures and numbers also go into OUT-files/.")] = Path(
         "report.html"
     ),
     full: Annotated[bool, typer.Option("--full", help="Full presets: an hour instead of minutes.")] = False,

@@ -28,6 +28,50 @@ def test_times_prints_the_reference(geomem):
         assert number in run.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--sigma", "0.5"),
+        ("--t", "0.25"),
+        ("--alpha-bar", "0.8"),
+        ("--ou", "0.11157177565710488"),
+        ("--flow", "0.3333333333333333"),
+        ("--log-snr", "1.3862943611198906"),
+    ],
+)
+def test_noise_is_one_level_in_every_convention(geomem, arguments):
+    run = geomem("noise", *arguments)
+    assert run.returncode == 0, run.stderr
+    for number in ("0.5", "0.25", "0.8", "0.111572", "0.333333", "1.38629"):
+        assert number in run.stdout
+
+
+def test_noise_of_a_network_with_units_of_its_own(geomem):
+    """Trained on data/2: sigma = 1 of the data is 0.5 of the network."""
+    for arguments in (("--sigma", "1"), ("--alpha-bar", "0.8")):
+        row = geomem("noise", *arguments, "--unit", "2").stdout.split("\n")[-3].strip("│ ")
+        assert [float(cell) for cell in row.split("│")[:3]] == [1.0, 1.0, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "convention"),
+        (("--sigma", "1", "--t", "1"), "convention = --sigma, --t"),
+        (("--sigma", "-1"), "sigma = -1"),
+        (("--alpha-bar", "1.5"), "alpha_bar = 1.5"),
+        (("--flow", "1"), "s = 1"),
+        (("--t", "-2"), "t = -2"),
+        (("--sigma", "half"), "--sigma = half"),
+        (("--sigma", "1", "--unit", "0"), "--unit = 0"),
+    ],
+)
+def test_noise_names_what_is_wrong(geomem, arguments, message):
+    run = geomem("noise", *arguments)
+    assert run.returncode == 2
+    assert message in run.stderr.replace("\n", " ")
+
+
 def test_times_of_power_laws_and_mixtures(geomem):
     run = geomem("times", "--model", "power-law", "-P", "50000", "-N", "3072")
     assert run.returncode == 0, run.stderr

@@ -1,4 +1,4 @@
-"""The command line: `geomem times | phase-diagram | audit | samples | spectrum | train | window | validate | report`."""
+"""The command line: `geomem times | noise | phase-diagram | audit | samples | spectrum | train | window | validate | report`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What theory alone answers: `geomem times` and `geomem phase-diagram`."""
+"""What theory alone answers: `geomem times`, `geomem noise` and `geomem phase-diagram`."""
 
 from __future__ import annotations
 
@@ -108,6 +108,46 @@ def times(
     console.print(table)
     for kind, equation in filter(None, printed):
         say(f"{kind}: {equation}")
+
+
+@app.command(epilog="Example: `geomem noise --alpha-bar 0.9`, or `geomem noise --sigma 0.5,0.1 --unit 2`")
+def noise(
+    sigma: Annotated[str | None, typer.Option(help="EDM: standard deviation of the noise, data units.")] = None,
+    t: Annotated[str | None, typer.Option("--t", help="Variance-exploding time sigma², data units squared.")] = None,
+    alpha_bar: Annotated[str | None, typer.Option(help="DDPM: cumulative product, in (0, 1].")] = None,
+    ou: Annotated[str | None, typer.Option(help="Ornstein-Uhlenbeck (variance preserving) time, >= 0.")] = None,
+    flow: Annotated[str | None, typer.Option(help="Flow matching: s of x = (1 - s) data + s noise, in [0, 1).")] = None,
+    log_snr: Annotated[str | None, typer.Option(help="log of signal to noise ratio, -log t.")] = None,
+    unit: Annotated[
+        float, typer.Option(help="What one unit of the network is in data units: it was trained on data/unit.")
+    ] = 1.0,
+) -> None:
+    """One noise level in every convention. Give one of them, or several numbers of it separated by commas.
+
+    sigma and t are in data units; the others are those of a network that was trained on data/unit.
+    """
+    import theory.noise as conventions
+
+    given_as = {"--sigma": sigma, "--t": t, "--alpha-bar": alpha_bar, "--ou": ou, "--flow": flow, "--log-snr": log_snr}
+    asked = {option: text for option, text in given_as.items() if text is not None}
+    if len(asked) != 1:
+        raise DomainError("convention", ", ".join(asked) or None, f"one of {', '.join(given_as)}")
+    if not (math.isfinite(unit) and unit > 0):
+        raise DomainError("--unit", unit, "a finite number > 0")
+    [(option, text)] = asked.items()
+    name = option.removeprefix("--").replace("-", "_")
+    table = Table(title="The same noise in every convention", title_justify="left")
+    for column in ("sigma", "t = sigma²", "DDPM alpha-bar", "OU time", "flow s", "log SNR"):
+        table.add_column(column, justify="right")
+    for value in numbers_of(option, text):
+        level = value if name == "t" else getattr(conventions, f"t_from_{name}")(value)
+        level = level if name in ("sigma", "t") else level * unit**2
+        own = level / unit**2
+        cells = [conventions.t_to_sigma(level), level]
+        cells += [getattr(conventions, f"t_to_{other}")(own) for other in ("alpha_bar", "ou", "flow")]
+        cells.append(conventions.t_to_log_snr(own) if own > 0 else math.inf)
+        table.add_row(*(f"{cell + 0.0:.6g}" for cell in cells))
+    console.print(table)
 
 
 @app.command(epilog="Example: `geomem phase-diagram --out diagram.png --points 96`")

@@ -110,6 +110,8 @@ def light_of(result: Audit, losses: Sequence[tuple[int, Any]] = (), samples: Any
         ratio = remembered(one, result)
         if "memorising" in below_collapse(one, result)["label"].values:
             found.append(("red", f"the network of {P:,} points has memorised: its training loss is the ideal score's"))
+        elif not len(ratio) or not np.isfinite(ratio).all():
+            found.append(("amber", f"what the network of {P:,} points remembers was not measured"))
         elif len(ratio) and (ratio >= 1 / FACTOR).all():
             found.append(
                 ("green", f"the network of {P:,} points denoises fresh points as well as those it was trained on")

@@ -89,10 +89,16 @@ def points(digits, audited):
     return audit_points(digits, duplicates=audited.duplicates, draws=8)
 
 
-def losses(labels, audited):
+def losses(labels, audited, ratio=1.0):
+    """Of a network with these states below the collapse, and with that ratio of training over fresh loss."""
     collapse = audited.row("collapse").data.value
-    t = collapse * np.geomspace(0.01, 0.9, len(labels))
-    return xr.Dataset({"label": ("t", np.array([*labels, "memorising"]))}, {"t": [*t, 10 * collapse]})
+    t = [*(collapse * np.geomspace(0.01, 0.9, len(labels))), 10 * collapse]
+    network = np.array([np.full(len(t), 0.5 * ratio), np.full(len(t), 0.5)])
+    network[0, -1] = 0.0
+    states = np.array([*labels, "memorising"])
+    return xr.Dataset(
+        {"label": ("t", states), "network": (("where", "t"), network)}, {"t": t, "where": ["training", "fresh"]}
+    )
 
 
 def compared(copies, total=100, null=1):
@@ -119,8 +125,7 @@ def test_without_a_model_only_the_ideal_denoiser_is_spoken_of(audited):
     [
         (["generalising", "both"], None, "green"),
         (["generalising", "memorising"], None, "red"),
-        (["generalising", "between"], None, "amber"),
-        (["unconverged"], None, "amber"),
+        (["unconverged"], None, "green"),  # a network that has learned nothing copies nothing
         (None, 0, "green"),
         (None, 30, "red"),
         (None, 1, "amber"),  # its interval holds the null
@@ -135,6 +140,14 @@ def test_the_light_is_that_of_the_worst_thing_measured(audited, labels, copies, 
     made = None if copies is None else compared(copies)
     assert light_of(audited, networks, made)[0] == light
     assert answer_of(audited, networks, made).words
+
+
+@pytest.mark.parametrize(("ratio", "light"), [(1.0, "green"), (0.95, "green"), (0.8, "amber"), (np.nan, "amber")])
+def test_a_network_that_is_better_on_its_training_points_is_not_green(audited, ratio, light):
+    network = [(100, losses(["generalising", "between"], audited, ratio))]
+    assert light_of(audited, network)[0] == light
+    words = answer_of(audited, network).words[0]
+    assert "was not measured" in words if np.isnan(ratio) else f"{ratio:.2g} to {ratio:.2g} times" in words
 
 
 def test_advice_says_where_to_stop_and_which_duplicates_go(audited, points):
@@ -184,6 +197,7 @@ def test_a_checkpoint_knows_its_data(geomem, tmp_path):
     assert subject.data.P == 20
     assert subject.data.held_out is not None
     assert subject.command("audit", "--model", "m") == "geomem audit --model m"
+    assert subject.command("audit", "--points") == f"geomem report --model {model}"  # of its own training set
     assert subject.spectrum_subject().P == 20
     with pytest.raises(DomainError, match=r"^DATA"):
         asked(tmp_path / "x.npy", model, seed=0)

@@ -11,6 +11,7 @@ import numpy as np
 from validation.audit import Audit, ideal_answer
 from validation.report.page import Answer
 from validation.tables import TableData
+from validation.training import FACTOR
 
 __all__ = ["QUESTION", "answer_of", "exposed_table", "light_of", "model_words", "samples_words"]
 
@@ -60,23 +61,31 @@ def below_collapse(losses: Any, result: Audit) -> Any:
     return losses.isel(t=np.flatnonzero(losses["t"].values < collapse)) if math.isfinite(collapse) else losses
 
 
+def remembered(losses: Any, result: Audit) -> np.ndarray:
+    """Training over fresh denoising loss of a network at each noise below the collapse: 1 where it remembers no single point."""
+    below = below_collapse(losses, result)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return below["network"].sel(where="training").values / below["network"].sel(where="fresh").values
+
+
 def model_words(P: int, losses: Any, result: Audit) -> str:
     """How a network did at the noise where the ideal score has collapsed, in words."""
     below = below_collapse(losses, result)
-    labels = [str(label) for label in below["label"].values]
-    if not labels:
-        return f"The network of {P:,} points knows no noise below the collapse of the ideal score."
     sigma = np.sqrt(below["t"].values)
-    said = []
-    for name in ("memorising", "between", "generalising", "both", "unconverged"):
-        mine = sigma[[label == name for label in labels]]
-        if len(mine):
-            span = f"{mine.min():.2g} to {mine.max():.2g}" if len(mine) > 1 else f"{mine[0]:.2g}"
-            said.append(f"{name} at {len(mine)} (sigma {span})")
-    return (
-        f"The network of {P:,} points was measured at {len(labels)} noise levels where the ideal score has collapsed: "
-        f"{', '.join(said)}."
+    if not len(sigma):
+        return f"The network of {P:,} points knows no noise below the collapse of the ideal score."
+    ratio = remembered(losses, result)
+    if not np.isfinite(ratio).all():
+        return f"The network of {P:,} points has no fresh points beside it: whether it remembers was not measured."
+    words = (
+        f"Where the ideal score has collapsed (sigma {sigma.min():.2g} to {sigma.max():.2g}) the denoising loss of the network "
+        f"of {P:,} points is on training points {ratio.min():.2g} to {ratio.max():.2g} times that on fresh ones."
     )
+    own = sigma[below["label"].values == "memorising"]
+    if len(own):
+        words += f" It has reached the ideal score's training loss at {len(own)} of {len(sigma)} levels "
+        words += f"(sigma {own.min():.2g} to {own.max():.2g})."
+    return words
 
 
 def light_of(result: Audit, losses: Sequence[tuple[int, Any]] = (), samples: Any | None = None) -> tuple[str, str]:
@@ -84,7 +93,7 @@ def light_of(result: Audit, losses: Sequence[tuple[int, Any]] = (), samples: Any
 
     Only what was measured on a model makes red or green: red, copies among its samples beyond what fresh points show, or a
     network that has reached the least training loss at noise where the ideal score has collapsed; green, no copies, or a
-    network as good on fresh points as the population's score at all those levels. All else is amber.
+    network whose loss on training points is, at all those levels, within a tenth of that on fresh points. All else is amber.
     """
     found: list[tuple[str, str]] = []
     if samples is not None:
@@ -98,14 +107,21 @@ def light_of(result: Audit, losses: Sequence[tuple[int, Any]] = (), samples: Any
                 ("amber", f"{called.count:,} of {called.total:,} samples look like copies, as chance could give")
             )
     for P, one in losses:
-        labels = {str(label) for label in below_collapse(one, result)["label"].values}
-        if "memorising" in labels:
+        ratio = remembered(one, result)
+        if "memorising" in below_collapse(one, result)["label"].values:
             found.append(("red", f"the network of {P:,} points has memorised: its training loss is the ideal score's"))
-        elif labels and labels <= {"generalising", "both"}:
-            found.append(("green", f"the network of {P:,} points is as good on fresh points as the population's score"))
+        elif not len(ratio) or not np.isfinite(ratio).all():
+            found.append(("amber", f"what the network of {P:,} points remembers was not measured"))
+        elif len(ratio) and (ratio >= 1 / FACTOR).all():
+            found.append(
+                ("green", f"the network of {P:,} points denoises fresh points as well as those it was trained on")
+            )
         else:
             found.append(
-                ("amber", f"the network of {P:,} points is neither at the ideal score's loss nor at the population's")
+                (
+                    "amber",
+                    f"the network of {P:,} points remembers more than fresh points show, not all",
+                )
             )
     if not found:
         collapse = result.row("collapse").data.value

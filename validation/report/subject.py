@@ -36,7 +36,12 @@ class Asked:
     words: tuple[str, ...] = field(default=())
 
     def command(self, name: str, *more: str) -> str:
-        """A command that repeats a part of the page, as one types it."""
+        """A command that repeats a part of the page, as one types it.
+
+        Of the training set inside a checkpoint, and of latents, the page itself is the only one.
+        """
+        if self.model is not None and (not self.pipeline or self.latent) and "--model" not in more:
+            name, more = "report", ("--model", str(self.model))
         own = [str(self.path)] if self.path is not None and not (self.model and not self.pipeline) else []
         return shlex.join(["geomem", name, *own, *self.words, *more])
 

@@ -471,6 +471,7 @@ def _with(start, option, *values):
 TIMES = ["times", "--alpha-d", "0.5"]
 DIAGRAM = ["phase-diagram", "--points", "3"]
 TRAIN = ["train", "x.npy", "--steps", "2", "--out", "m.safetensors"]
+WINDOW = ["window", "x.npy", "-P", "100", "--sizes", "5,9"]
 SAMPLES = ["samples", "x.npy", "--train", "x.npy"]
 READERS = [["audit"], ["spectrum"], ["train"], ["report"]]
 COMMANDS = [
@@ -517,9 +518,20 @@ COMMANDS = [
     *_with(TRAIN, "-P", "", "0", "1", "-1", "a", "1.5", "nan", "inf", "1000", "9" * 30, "5,,6"),
     *_with(TRAIN, "--sigma", "", "1", "2,1", "0,1", "nan,1", "a", "1,inf", "1,2,3"),
     *_with(TRAIN, "--network", "cnn", ""), *_with(TRAIN, "--activation", "relu", ""),
-    *_with(TRAIN, "--optimizer", "sgd"), *_with(TRAIN, "--precision", "float8", ""),
+    *_with(TRAIN, "--optimizer", "lion"), *_with(TRAIN, "--precision", "float8", ""),
     *_with(["train", "x.npy", "--steps", "2"], "--out", "m", "dir", "/dev/null", "file/m.safetensors", "bad.safetensors",
            LONG + ".safetensors"),
+    *_with(TRAIN, "--held-out", "missing.npy", "file", "dir", ""), *_with(TRAIN, "--snapshots", "file", "file/sub", LONG),
+    *_with(TRAIN, "--false-alarms", "0", "1", "-1", "nan", "a"), [*TRAIN, "--no-watch", "--snapshots", "new"],
+    *[[*WINDOW, o, v] for o in ("--steps", "--batch", "--width", "--blocks", "--hidden") for v in ("0", "-1", "a")],
+    *[[*WINDOW, o, v] for o, v in (
+        ("--replicas", "1"), ("--replicas", "a"), ("--exponent", "nan"), ("--exponent", "a"), ("--coverage", "0"),
+        ("--coverage", "1"), ("--coverage", "nan"), ("--learning-rate", "0"), ("--learning-rate", "nan"),
+        ("--sigma", "1"), ("--sigma", "2,1"), ("--network", "cnn"), ("--activation", "relu"), ("--optimizer", "lion"),
+        ("--held-out", "missing.npy"), ("--out", "file"), ("--key", "a"), ("--limit", "0"), ("--image-size", "8"),
+        ("--seed", "-1"), ("--device", "quantum"))],
+    *_with(["window", "x.npy", "-P", "100", "--steps", "2"], "--sizes", "", "a", "5", "5,5", "5,100", "1,5", "5,9" * 30),
+    *_with(["window", "x.npy", "--sizes", "5,9"], "-P", "0", "1", "-1", "a", "9"), ["window", "linear", "--limit", "9"],
     ["train", "linear", "--limit", "9"], ["train", "linear", "--image-size", "9"], ["train", "linear", "--key", "a"],
     *_with(DIAGRAM, "--variances", "", "a", "-1", "nan"), *_with(DIAGRAM, "--fractions", "1,1", "0.5", "a"),
     *_with(["audit", "x.npy"], "--labels", "missing.npy", "file", "dir", "x.npy"),

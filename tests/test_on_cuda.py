@@ -8,6 +8,7 @@ import pytest
 import test_trained_images
 import test_trained_networks
 import torch
+import xarray as xr
 from test_training import BUMPS, DOUBLE, MUON, NET, SHORT, points
 
 from theory import LinearManifold
@@ -22,8 +23,9 @@ from validation.networks import NetworkScore
 from validation.score.engine import POLICIES
 from validation.spectra.observables import frame_spectrum, jacobian_spectrum
 from validation.spectra.subspace_probes import BlockData
-from validation.training import Trainer, load_denoiser
+from validation.training import Trainer, load_denoiser, train
 from validation.training.denoising_loss import convergence, denoising_losses
+from validation.window import checkpoint_curves
 
 HERE = torch.cuda.is_available()
 
@@ -183,6 +185,22 @@ def test_losses_and_spectra_of_a_network(cuda):
         assert labels.shape == (2,)
     for there, here in zip(found[1], found[0], strict=True):
         close(there, here, 1e-8)
+
+
+def test_the_watch_over_training_and_the_run_it_leaves(cuda, tmp_path):
+    np.save(tmp_path / "x.npy", BlockData((2, 2), (1.0, 0.01)).sample(80, (0,)).numpy())
+    source = {"data": str(tmp_path / "x.npy"), "seed": 0}
+    seen = []
+    for device in ("cpu", cuda):
+        folder = tmp_path / device.split(":")[0]
+        options = {"device": device, "watch": {"keep": folder / "all", "checks": 1, "levels": 2, "points": 30}}
+        trainer = train(source, [20, 60], NET, DOUBLE, folder / "m.safetensors", **options)
+        curves = checkpoint_curves([folder / "all"], t=[0.1], points_asked=30, samples=4, steps=4, device=device)
+        seen.append([trainer.watch.curves(), curves])
+    for there, here in zip(seen[1], seen[0], strict=True):
+        copies = [name for name in there.data_vars if str(name).startswith("fraction")]  # of samples from other noise
+        xr.testing.assert_allclose(there.drop_vars(copies), here.drop_vars(copies), rtol=1e-6)
+    assert np.isfinite(seen[1][1]["fraction"]).all()
 
 
 # --- experiments and commands ----------------------------------------------------------------------------------------

@@ -584,6 +584,47 @@ COVERED |= dict.fromkeys(
 )
 
 
+@runs("Train with --held-out", "Give more data or --held-out")
+def test_held_out_points_of_ones_own(geomem, tmp_path):
+    """Six points, of which none is kept back: refused, and answered with points of one's own."""
+    from validation.training import Trainer, TrainingConfig, training_data
+
+    X = np.random.default_rng(0).standard_normal((60, 8))
+    np.save(tmp_path / "x.npy", X[:6]), np.save(tmp_path / "h.npy", X[6:])
+    common = ["--width", 32, "--blocks", 1, "--steps", 600, "--batch", 16, "--learning-rate", 0.01, "--sigma", "0.05,2"]
+    window = ["window", "x.npy", "-P", 9, "--sizes", "3,5", *common]
+    run = geomem(*window)
+    assert run.returncode == 2
+    assert "--held-out" in run.stderr
+    run = geomem(*window, "--held-out", "h.npy")
+    assert run.returncode == 0, run.stderr
+    source = {"data": str(tmp_path / "x.npy"), "seed": 0}
+    data, _, network = training_data(source, {"kind": "mlp", "width": 8})
+    for steps in (1, 2):
+        config, path = TrainingConfig(steps=2, batch=4), tmp_path / "m.safetensors"
+        Trainer(data, network, config, path=path, note={"source": source}).run(until=steps)
+        (tmp_path / f"{steps}.safetensors").write_bytes(path.read_bytes())
+    run = geomem("audit", "--model", "1.safetensors", "--model", "2.safetensors")
+    assert run.returncode == 2
+    assert "Train with --held-out" in run.stderr
+    run = geomem(
+        "train",
+        "x.npy",
+        *common[:4],
+        "--steps",
+        4,
+        "--held-out",
+        "h.npy",
+        "--snapshots",
+        "all",
+        "--out",
+        "w.safetensors",
+    )
+    assert run.returncode == 0, run.stderr
+    run = geomem("audit", "--model", "all", "--probes", 20)
+    assert run.returncode == 0, run.stderr
+
+
 def test_examples_of_the_commands_are_accepted():
     """Each example under a command's --help parses with its options; what they compute is tested elsewhere."""
     import shlex

@@ -147,7 +147,7 @@ def test_train_takes_the_options_that_memorise(tmp_path):
         record = json.loads(file.metadata()["geomem"])
     assert record["network"] | {"hidden": 12, "activation": "bump"} == record["network"]
     assert record["training"]["optimizer"] == "muon"
-    for bad in (["--optimizer", "sgd"], ["--activation", "relu"], ["--network", "unet", "--activation", "bump"]):
+    for bad in (["--optimizer", "lion"], ["--activation", "relu"], ["--network", "unet", "--activation", "bump"]):
         refused = CliRunner().invoke(app, ["train", "linear", "-P", "20", *small, *bad])
         assert isinstance(refused.exception, DomainError), bad
 

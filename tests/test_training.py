@@ -32,6 +32,9 @@ DOUBLE = TrainingConfig(steps=30, batch=16, warmup=5, noise=NoiseLevels(0.01, 5.
 
 
 MUON = TrainingConfig(steps=30, batch=16, warmup=5, noise=NoiseLevels(0.01, 5.0), precision="float64", optimizer="muon")
+SGD = TrainingConfig(
+    steps=30, batch=16, learning_rate=0.3, warmup=5, noise=NoiseLevels(0.01, 5.0), precision="float64", optimizer="sgd"
+)
 BUMPS = {"kind": "mlp", "width": 8, "blocks": 1, "hidden": 24, "activation": "bump"}
 
 
@@ -89,7 +92,7 @@ def test_every_batch_covers_every_octave():
 # --- resume, interrupt, checkpoints ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("net", "config"), [(NET, SHORT), (BUMPS, replace(MUON, precision="float32"))])
+@pytest.mark.parametrize(("net", "config"), [(NET, SHORT), (BUMPS, replace(MUON, precision="float32")), (NET, SGD)])
 def test_resume_is_bitwise(net, config, tmp_path):
     data = [points(), points(25, seed=1)]
     Trainer(data, net, config, path=tmp_path / "whole.safetensors").run()
@@ -180,7 +183,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 # --- stacks and processes -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("net", "config"), [(NET, DOUBLE), (BUMPS, MUON)], ids=["silu, Adam", "bumps, Muon"])
+@pytest.mark.parametrize(
+    ("net", "config"), [(NET, DOUBLE), (BUMPS, MUON), (NET, SGD)], ids=["silu, Adam", "bumps, Muon", "silu, SGD"]
+)
 def test_a_stack_trains_as_its_members_alone(net, config):
     data = [points(), points(25, seed=1), points(60, seed=2)]
     stack = Trainer(data, net, config, seeds=[7, 8, 9])
@@ -361,7 +366,7 @@ def test_bumps_and_muon_memorise_where_silu_and_adam_do_not_yet():
         (lambda: TrainingConfig(learning_rate=-1.0), "learning_rate"),
         (lambda: TrainingConfig(ema=1.0), "ema"),
         (lambda: TrainingConfig(precision="half"), "precision"),
-        (lambda: TrainingConfig(optimizer="sgd"), "optimizer"),
+        (lambda: TrainingConfig(optimizer="lion"), "optimizer"),
         (lambda: TrainingConfig(matrix_rate=0.0), "matrix_rate"),
         (lambda: Trainer(torch.randn(4, 1, 4, 4), {"kind": "unet", "width": 4, "levels": 1}, MUON), "optimizer"),
         (lambda: Trainer(points(), NET | {"activation": "cube"}), "activation"),

@@ -9,7 +9,7 @@ from validation.audit.networks import audit_model, audit_pipeline, report_lines
 from validation.audit.pixel_networks import ImageNetwork, image_networks
 from validation.audit.reference import GaussianReference
 from validation.audit.rows import NOT_GAUSSIAN, NOT_KNOWN, NOT_RESOLVED, SizeRow, TimeRow
-from validation.audit.tables import audit_facts, audit_lines, audit_tables, ideal_answer, write_audit
+from validation.audit.tables import audit_facts, audit_lines, audit_tables, ideal_answer, log_size, write_audit
 
 __all__ = [
     "NOT_GAUSSIAN",
@@ -33,6 +33,7 @@ __all__ = [
     "classes_table",
     "ideal_answer",
     "image_networks",
+    "log_size",
     "measure",
     "model_ladders",
     "report_lines",

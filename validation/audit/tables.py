@@ -13,7 +13,7 @@ from validation.audit.command import Audit
 from validation.audit.figures import audit_figure
 from validation.tables import TableData
 
-__all__ = ["audit_facts", "audit_lines", "audit_tables", "ideal_answer", "write_audit"]
+__all__ = ["audit_facts", "audit_lines", "audit_tables", "ideal_answer", "log_size", "write_audit"]
 
 
 def _estimate(estimate: Any) -> str:
@@ -27,7 +27,8 @@ def _estimate(estimate: Any) -> str:
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def _log_size(log_p: float) -> str:
+def log_size(log_p: float) -> str:
+    """A number of samples from its logarithm, in words: 4,704 or 2.3 × 10⁶; "-" where it is not finite."""
     if not math.isfinite(log_p):
         return "-"
     if log_p < 14:
@@ -62,8 +63,8 @@ def audit_tables(result: Audit) -> list[TableData]:
         [
             (
                 f"{row.sigma:g}",
-                _log_size(row.theory),
-                ("<= " if row.extrapolated and math.isfinite(row.data.value) else "") + _log_size(row.data.value),
+                log_size(row.theory),
+                ("<= " if row.extrapolated and math.isfinite(row.data.value) else "") + log_size(row.data.value),
                 row.note,
             )
             for row in result.sizes

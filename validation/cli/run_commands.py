@@ -9,7 +9,22 @@ import typer
 from rich.markup import escape
 
 from numerics.domain import DomainError
-from validation.cli.options import Device, ImageSize, Key, Limit, Seed
+from validation.cli.options import (
+    Centre,
+    Device,
+    Embeddings,
+    Guidance,
+    ImageSize,
+    Key,
+    Label,
+    Limit,
+    NullLabel,
+    Prompt,
+    Scheduler,
+    Seed,
+    Unit,
+    Variant,
+)
 from validation.cli.terminal import app, console, folder_of, given, progress_bar, say, stages
 
 
@@ -37,20 +52,47 @@ def validate(
         say(f"wrote {folder / name}-{preset}/")
 
 
-@app.command(epilog="Example: `geomem report --out report.html`, or `geomem report my_images/ --full`")
+@app.command(
+    epilog="Example: `geomem report --out report.html`, or `geomem report my_images/ --samples generated/ --out report.html`"
+)
 def report(
-    data: Annotated[Path | None, typer.Argument(help="Data set to audit, as for `geomem audit`.")] = None,
-    out: Annotated[Path, typer.Option(help="The page; figures and numbers also go into <out>-files/.")] = Path(
+    data: Annotated[
+        Path | None, typer.Argument(help="Data set, as for `geomem audit`; default: digits, scikit-learn's.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page; figures and numbers also go into OUT-files/.")] = Path(
         "report.html"
     ),
     full: Annotated[bool, typer.Option("--full", help="Full presets: an hour instead of minutes.")] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A checkpoint of `geomem train`, on the data it was trained on: what the network was measured to do. "
+            "Or, with DATA, the folder of a diffusers pipeline or UNet."
+        ),
+    ] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="What a model generated, as for `geomem samples`: are they copies of DATA?")
+    ] = None,
+    scheduler: Scheduler = None,
+    variant: Variant = None,
+    centre: Centre = None,
+    unit: Unit = None,
+    label: Label = None,
+    embeddings: Embeddings = None,
+    prompt: Prompt = None,
+    guidance: Guidance = None,
+    null_label: NullLabel = None,
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
-    """The main job: theory, phase diagrams, finite-N checks and score spectra, one self-contained HTML page."""
+    """The main job: does a model trained on this copy it, which images are exposed, what to do; one HTML page.
+
+    Behind the answer: the score's spectra, theory with a phase diagram to play with, finite-N checks, an audit. The page
+    needs no network.
+    """
     from numerics.store import writable
     from validation.report import write_report
 
@@ -58,6 +100,12 @@ def report(
         raise DomainError("--out", str(out), "a file name that ends in .html")
     writable(out, argument="--out")
     chosen = given(key=key, limit=limit, image_size=image_size)
+    chosen["network"] = given(
+        scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings, prompt=prompt,
+        guidance=guidance, null_label=null_label,
+    )  # fmt: skip
     with stages("report") as tell:
-        files = write_report(out, data=data, full=full, seed=seed, device=device, progress=tell, **chosen)
+        files = write_report(
+            out, data=data, model=model, samples=samples, full=full, seed=seed, device=device, progress=tell, **chosen
+        )
     say("wrote " + ", ".join(map(str, files)))

@@ -2,6 +2,7 @@
 
 from validation.points.collapse import point_collapse_times
 from validation.points.groups import duplicate_groups
+from validation.points.pictures import exposed_figure, law_figure
 from validation.points.report import CHEAP, PointsReport, audit_points, cost, points_lines, write_points
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "audit_points",
     "cost",
     "duplicate_groups",
+    "exposed_figure",
+    "law_figure",
     "point_collapse_times",
     "points_lines",
     "write_points",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 
 from validation.figures import COLOURS, image_pairs, style
 
-__all__ = ["extremes_figure", "law_figure"]
+__all__ = ["exposed_figure", "extremes_figure", "law_figure"]
 
 SHOWN = 20
 
@@ -62,14 +63,25 @@ def law_figure(report: Any) -> Figure:
 
 def extremes_figure(report: Any) -> Figure | None:
     """The twenty points memorised at the highest noise and the twenty at the lowest, each above its nearest neighbour."""
-    data, order = report.data, report.order()
-    if not len(order):
+    order = report.order()
+    ends = (("memorised first", order[:SHOWN]), ("memorised last", order[::-1][:SHOWN]))
+    title = "points that the ideal score memorises at the highest and at the lowest noise, each above its nearest other point"
+    return _beside_nearest(report, ends, title)
+
+
+def exposed_figure(report: Any) -> Figure | None:
+    """The twenty points memorised at the highest noise, each above its nearest neighbour."""
+    title = "the points that the ideal score memorises at the highest noise, each above its nearest other point"
+    return _beside_nearest(report, (("most exposed", report.order()[:SHOWN]),), title)
+
+
+def _beside_nearest(report: Any, ends: Sequence[tuple[str, np.ndarray]], title: str) -> Figure | None:
+    if not len(report.order()):
         return None
-    nearest, sigma = report.points.nearest.values, report.points.sigma.values
+    data, nearest, sigma = report.data, report.points.nearest.values, report.points.sigma.values
     groups = []
-    for name, chosen in (("memorised first", order[:SHOWN]), ("memorised last", order[::-1][:SHOWN])):
+    for name, chosen in ends:
         captions = [rf"{i}: $\sigma$={sigma[i]:.3g}" for i in chosen]
         near = nearest[chosen]
         groups.append([(name, data.X[chosen], captions), ("nearest", data.X[near], list(map(str, near)))])
-    title = "points that the ideal score memorises at the highest and at the lowest noise, each above its nearest other point"
     return image_pairs(groups, data.shape, title)

@@ -1,4 +1,4 @@
-"""`geomem report`: one page of theory, simulation and an audit."""
+"""`geomem report`: one page that answers for a data set and a model, with theory, simulation and an audit behind it."""
 
 from validation.report.command import write_report
 

@@ -1,153 +1,59 @@
-"""One page with everything: theory, phase diagrams, finite-N checks, score spectra and an audit, figures and numbers beside."""
+"""One page: the answer for a data set (and a model), what to do, and behind it spectra, theory, simulation and an audit."""
 
 from __future__ import annotations
 
-import base64
-import io
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+import torch
 
 from numerics.store import atomic, provenance, save_dataset
 from theory import LinearManifold
 from validation import figures
-from validation.audit import Audit, audit, audit_facts, audit_figure, audit_tables, write_audit
+from validation.audit import (
+    Audit,
+    audit,
+    audit_classes,
+    audit_ladder,
+    audit_model,
+    audit_pipeline,
+    classes_table,
+    model_ladders,
+    write_audit,
+)
 from validation.data import Dataset, load
 from validation.experiments import EXPERIMENTS, IN_QUICK_REPORT, experiment
-from validation.experiments.shared import ExperimentResult
 from validation.experiments.shared import save as save_experiment
+from validation.ladder import ladder_figure, write_ladder
+from validation.points import audit_points, cost, exposed_figure, write_points
+from validation.report.advice import advice_section
+from validation.report.answer import answer_of, exposed_table
+from validation.report.page import Answer, FigureData, Section, render
+from validation.report.sections import (
+    LARGEST,
+    audit_fold,
+    audit_section,
+    diagram_section,
+    experiment_fold,
+    model_section,
+    spectrum_section,
+    theory_section,
+)
+from validation.report.subject import Asked, asked
+from validation.samples import samples_of, write_samples
 from validation.simulation import Sampler
-from validation.tables import TableData
+from validation.spectra import FittedGaussian
 
-__all__ = ["Section", "write_report"]
+__all__ = ["write_report"]
 
-
-@dataclass
-class FigureData:
-    name: str
-    figure: Figure
-    caption: str
-
-    @property
-    def png(self) -> str:
-        buffer = io.BytesIO()
-        with figures.style():
-            self.figure.savefig(buffer, format="png", dpi=130)
-        return base64.b64encode(buffer.getvalue()).decode()
-
-
-@dataclass
-class Section:
-    """A chapter of the page."""
-
-    title: str
-    text: list[str] = field(default_factory=list)
-    equations: list[dict[str, str]] = field(default_factory=list)
-    tables: list[TableData] = field(default_factory=list)
-    figures: list[FigureData] = field(default_factory=list)
-
-
-# --- experiments ------------------------------------------------------------------------------------------------------
-
-
-def experiment_section(name: str, result: ExperimentResult, figure: Figure) -> Section:
-    """An experiment as a chapter."""
-    rows = [
-        (
-            row.quantity,
-            row.model,
-            f"{row.verdict.prediction.value:.5g}",
-            f"{row.verdict.measured:.5g}",
-            f"{row.verdict.error:.2g}",
-            f"{100 * row.verdict.deviation:+.1f} %",
-            str(row.outcome),
-        )
-        for row in result.rows
-    ]
-    head = ("quantity", "model", "theory", "measured", "error", "off by", "verdict")
-    return Section(
-        EXPERIMENTS[name],
-        [result.claim],
-        tables=[TableData("Prediction, declared before the run, and measurement.", head, rows, text=(0, 1, 6))],
-        figures=[FigureData(name, figure, EXPERIMENTS[name])],
-    )
-
-
-# --- the page ---------------------------------------------------------------------------------------------------------
-
-
-def theory_section() -> Section:
-    """The equations, from sympy, and the reference point."""
-    import sympy as sp
-
-    from theory import collapse_time, condensation_time, generalization_time, onset_time
-    from theory.notation import alpha, alpha_D
-
-    model = LinearManifold(alpha_D)
-    functions = (onset_time, collapse_time, condensation_time, generalization_time)
-    section = Section(
-        "The theory",
-        [
-            "At fixed noise the empirical score is a random energy model whose levels are the training points. Four noise "
-            "levels organise its life, for P = exp(alpha N) points in N dimensions. For a linear manifold of D = alpha_D N "
-            "latent dimensions each is explicit along a curve in one parameter V.",
-        ],
-    )
-    for function in functions:
-        equations = sorted(function.equation(model).args, key=lambda e: e.lhs != 2 * alpha)
-        shown = (sp.mathml(equation, printer="presentation").join(_MATH) for equation in equations)
-        section.equations.append({"words": f"{function.kind}:", "mathml": "".join(shown)})
-    point = LinearManifold(0.5)
-    rows = [(f.kind, f"{f(point, 0.2):.11g}", f"{math.sqrt(f(point, 0.2)):.6g}") for f in functions]
-    section.tables.append(TableData("At alpha_D = 0.5, alpha = 0.2.", ("time", "t = sigma²", "sigma"), rows))
-    return section
-
-
-_MATH = ('<math display="block">', "</math>")
-
-
-def diagram_section(folder: Path, points: int) -> Section:
-    """Phase diagrams of the linear manifold, the numbers beside the page."""
-    from theory.phase_diagram import phase_diagram
-
-    cuts = [0.1, 0.5, 2.0]
-    diagram = phase_diagram(np.geomspace(1e-3, 3, points), np.union1d(np.geomspace(0.01, 3, points), cuts))
-    save_dataset(diagram, folder / "phase_diagram.nc")
-    return Section(
-        "Phase diagrams of the linear manifold",
-        [
-            "Read upwards in noise: above t_o no training point attracts; between t_c and t_o traps exist but typical "
-            "trajectories do not meet them; below t_c the score has collapsed onto the training set. The best generalisation, "
-            "t_g, lies inside the memorisation phase.",
-        ],
-        figures=[
-            FigureData("phase_map", figures.phase_map(diagram), "The four times over load and latent dimension."),
-            FigureData("phase_lines", figures.phase_lines(diagram, cuts), "Cuts at fixed latent dimension."),
-        ],
-    )
-
-
-def audit_section(result: Audit) -> Section:
-    """An audit as a chapter."""
-    return Section(
-        f"Audit: {result.data.name}",
-        audit_facts(result),
-        tables=audit_tables(result),
-        figures=[
-            FigureData(
-                f"audit-{result.data.name}",
-                audit_figure(result),
-                "Measured on the data's own empirical score (black) and on a Gaussian sample with the same spectrum and size "
-                "(grey); the exact theory of that Gaussian at this size (blue dots) and at infinite size (dashed). Bands: one "
-                "standard error over probes.",
-            )
-        ],
-    )
+DEAR = 2e12  # operations above which single points are left to `geomem audit --points`: minutes
+COVARIANCE = 20_000  # points at most behind the covariance of pictures
+ACTIVATIONS = ("tanh",)
+FULL_ACTIVATIONS = ("tanh", "relu", "sign")
+Tell = Callable[[str], None]
 
 
 def synthetic_manifold(seed: int, N: int = 100, P: int = 4000) -> Dataset:
@@ -157,68 +63,12 @@ def synthetic_manifold(seed: int, N: int = 100, P: int = 4000) -> Dataset:
     return Dataset(X, "synthetic-manifold", (N,), "data units", f"a sample of {model}")
 
 
-def _summary(audits: Sequence[Audit], results: Sequence[ExperimentResult]) -> list[str]:
-    lines = []
-    for result in results:
-        counts = result.count()
-        told = ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
-        lines.append(f"Theory against finite-N simulation ({result.name}): {told}.")
-    for one in audits:
-        row = one.row("collapse")
-        if math.isfinite(row.data.value):
-            lines.append(
-                f"{one.data.name}, {one.measured.P:,} samples: the ideal score memorises them below sigma = "
-                f"{math.sqrt(row.data.value):.3g} (measured), {math.sqrt(row.theory):.3g} (theory from its covariance); "
-                f"{row.verdict}."
-            )
-    return lines
-
-
-def render(sections: Sequence[Section], summary: Sequence[str], told: Iterable[tuple[str, str]]) -> str:
-    """The page as HTML, in which every name and sentence is text."""
-    from jinja2 import Environment, PackageLoader, select_autoescape
-
-    environment = Environment(loader=PackageLoader("validation", "."), autoescape=select_autoescape())
-    return environment.get_template("report.html").render(
-        title="When does this copy its training set?",
-        lead="geomem: theory of memorisation in generative diffusion, evaluated, simulated and measured in one run.",
-        summary=summary,
-        sections=sections,
-        provenance=told,
+def simulation_section(folder: Path, *, full: bool, seed: int, device: str, tell: Tell) -> Section:
+    """Theory against simulation: one line a claim, and a synthetic data set for which the theory is exact."""
+    section = Section(
+        "Does the theory hold? Simulations",
+        ["Each line is a claim with its verdicts against finite-size simulation; table and figure stand behind it."],
     )
-
-
-def write_report(
-    out: Path,
-    *,
-    data: Path | None = None,
-    full: bool = False,
-    key: str | None = None,
-    limit: int | None = None,
-    image_size: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    progress: Callable[[str], None] | None = None,
-) -> list[Path]:
-    """Write the page `out` and, in `<out>-files/`, every figure and table on it.
-
-    Parameters
-    ----------
-    out : path ending in .html
-    data : a data set to audit, or None for scikit-learn's digits
-    full : the full presets of the experiments
-    key, limit, image_size : of `validation.data.load`
-    progress : called with a line as each stage starts, and within an experiment with its count
-    """
-    tell = progress or (lambda line: None)
-    started = time.monotonic()
-    folder = out.with_name(out.stem + "-files")
-    dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)  # bad input is told before any work
-    tell("theory")
-    sections = [theory_section()]
-    tell("phase diagrams")
-    sections.append(diagram_section(folder, 128 if full else 64))
-    results = []
     for name in EXPERIMENTS if full else IN_QUICK_REPORT:
         tell(f"experiment {name}")
         module = experiment(name)
@@ -228,26 +78,183 @@ def write_report(
             device=device,
             progress=lambda done, total, name=name: tell(f"experiment {name}: {done} of {total}"),
         )
-        figure = module.figure(result)
-        save_experiment(result, figure, folder)
-        results.append(result)
-        sections.append(experiment_section(name, result, figure))
-    audits = []
-    for subject in (synthetic_manifold(seed), dataset):
-        audits.append(
-            audit(
-                subject, seed=seed, device=device, progress=lambda line, s=subject: tell(f"audit of {s.name}: {line}")
-            )
-        )
-        write_audit(audits[-1], folder / f"audit-{subject.name}")
-        sections.append(audit_section(audits[-1]))
-    for section in sections:
-        for item in section.figures:
-            if not item.name.startswith("audit-"):  # an audit's folder has its own
-                figures.save(item.figure, folder / f"{item.name}.png")
-    told = provenance(seed=seed, device=device, data=dataset.source, preset="full" if full else "quick")
-    told["seconds"] = f"{time.monotonic() - started:.0f}"
-    page = render(sections, _summary(audits, results), told.items())
+        drawn = module.figure(result)
+        save_experiment(result, drawn, folder)
+        section.folds.append(experiment_fold(name, result, drawn, folder.name, full))
+    subject = synthetic_manifold(seed)
+    result = audit(subject, seed=seed, device=device, progress=lambda line: tell(f"audit of {subject.name}: {line}"))
+    write_audit(result, folder / f"audit-{subject.name}")
+    section.folds.append(audit_fold(result, f"{folder.name}/audit-{subject.name}", "geomem report"))
+    return section
+
+
+def write_report(
+    out: Path,
+    *,
+    data: Path | None = None,
+    model: Path | None = None,
+    samples: Path | None = None,
+    full: bool = False,
+    key: str | None = None,
+    limit: int | None = None,
+    image_size: int | None = None,
+    network: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Tell | None = None,
+) -> list[Path]:
+    """Write the page `out` and, in `<out>-files/`, every figure and table on it.
+
+    Parameters
+    ----------
+    out : path ending in .html
+    data : a data set, or None for scikit-learn's digits
+    model : a checkpoint of `geomem train`, which knows its data (`data` is then None), or a folder of diffusers, with `data`
+    samples : what a model generated, as `validation.data.load` reads it: compared with the data
+    full : the full presets of the experiments, and more activations in the phase diagram
+    key, limit, image_size : of `validation.data.load`
+    network : options of a diffusers model, see `validation.spectrum.open_pipeline`; of a latent one the data are latents
+    progress : called with a line as each stage starts, and within an experiment with its count
+
+    Raises
+    ------
+    DomainError : unreadable data, model or samples, options that do not go together; before any work
+    """
+    tell = progress or (lambda line: None)
+    started = time.monotonic()
+    folder = out.with_name(out.stem + "-files")
+    options = {name: v for name, v in (("key", key), ("limit", limit), ("image_size", image_size)) if v is not None}
+    subject = asked(data, model, seed=seed, network=network, **options)  # bad input is told before any work
+    compared = None
+    if samples is not None:
+        tell("samples beside the training set")
+        known = load(data, seed=seed, **options) if subject.latent else subject.data  # samples are images
+        compared = samples_of(samples, known, seed=seed, device=device)
+        write_samples(compared, folder / "model")
+    answer, sections = _about_the_data(subject, compared, samples, folder, device, full, tell)
+    tell("theory")
+    sections.append(theory_section())
+    sections.append(simulation_section(folder, full=full, seed=seed, device=device, tell=tell))
+    everything = [
+        *answer.figures,
+        *(f for s in sections for f in [*s.figures, *(g for fold in s.folds for g in fold.figures)]),
+    ]
+    for item in everything:
+        if item.name.split("-")[0] not in ("audit", "ladder", "points", "samples"):  # whose folders have their own
+            figures.save(item.figure, folder / f"{item.name}.png")
+    made = provenance(seed=seed, device=device, data=subject.data.source, preset="full" if full else "quick")
+    made["command"] = subject.command(
+        "report", *(["--model", str(model)] if model else []), *(["--samples", str(samples)] if samples else [])
+    )
+    made["seconds"] = f"{time.monotonic() - started:.0f}"
     with atomic(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(render(answer, sections, made.items(), plots=True), encoding="utf-8")
     return [out, folder]
+
+
+def _about_the_data(
+    subject: Asked, compared: Any, samples: Path | None, folder: Path, device: str, full: bool, tell: Tell
+) -> tuple[Answer, list[Section]]:
+    """The first screen and the chapters on this data set and model."""
+    dataset, seed = subject.data, subject.seed
+    where = folder / f"audit-{dataset.name}"
+    shown, command = f"{folder.name}/{where.name}", subject.command("audit", "--out", "audit")
+    result = audit(dataset, seed=seed, device=device, progress=lambda line: tell(f"audit of {dataset.name}: {line}"))
+    write_audit(result, where)
+    classes = None
+    if dataset.labels is not None and len(set(dataset.labels.tolist())) > 1:
+        classes = audit_classes(dataset, t=result.measured.t, probes=128, seed=seed, device=device, progress=tell)
+        classes_table(classes).write(where / "audit-classes.csv")
+    points = None
+    if dataset.P > 2 and cost(dataset.P, dataset.N) < DEAR:
+        tell("collapse of every point")
+        points = audit_points(dataset, duplicates=result.duplicates, spectrum=result.spectrum, seed=seed, device=device)
+        write_points(points, where)
+    losses, ladders = _model(subject, folder / "model", device, tell)
+    rows = np.sort(np.random.default_rng(seed).permutation(dataset.P)[:COVARIANCE])
+    gaussian = FittedGaussian(torch.from_numpy(np.asarray(dataset.X[rows], dtype=np.float64)))
+    tell("ladder of noise")
+    answer = answer_of(result, losses, compared)
+    answer.figures += _first_figures(subject, result, points, ladders, gaussian, where, shown, device)
+    if points is not None and not any(item.name == "points-exposed" for item in answer.figures):
+        answer.tables.append(exposed_table(points))
+    sections = [advice_section(result, points, classes, command, shown)]
+    if losses or compared is not None:
+        commands = {
+            "model": subject.command("audit", "--model", str(subject.model), "--out", "audit"),
+            "samples": f"geomem samples {samples} --train {subject.path or 'digits'} --out copies",
+        }
+        sections.append(model_section(losses, compared, f"{folder.name}/model", commands))
+    sections.append(audit_section(result, shown, command, points, classes))
+    tell("spectrum of the score")
+    spectral = subject.spectrum_subject() if dataset.N <= LARGEST else None
+    drawn = subject.command("spectrum", "--out", "spectrum.png")
+    sections.append(spectrum_section(spectral, gaussian, dataset.shape, folder, drawn, seed=seed, device=device))
+    tell("phase diagrams")
+    sections.append(diagram_section(result, folder, FULL_ACTIVATIONS if full else ACTIVATIONS, folder.name))
+    return answer, sections
+
+
+def _model(
+    subject: Asked, folder: Path, device: str, tell: Tell
+) -> tuple[Sequence[tuple[int, Any]], list[tuple[int, Any]]]:
+    """Losses and ladders of each network."""
+    if subject.model is None:
+        return [], []
+    tell("losses of the network")
+    if subject.pipeline:
+        about = {"seed": subject.seed, "device": device, "network": subject.network, **subject.options}
+        losses = [audit_pipeline(subject.model, subject.path, **about)]
+        ladders = list(model_ladders(subject.model, subject.path, **about))
+    else:
+        losses = audit_model(subject.model, device=device)
+        ladders = list(model_ladders(subject.model, seed=subject.seed, device=device))
+    for P, found in losses:
+        save_dataset(found, folder / f"model-P{P}.csv")
+    for P, ladder in ladders:
+        write_ladder(ladder, folder, name=f"ladder-P{P}")
+    return losses, ladders
+
+
+def _first_figures(
+    subject: Asked,
+    result: Audit,
+    points: Any,
+    ladders: Any,
+    gaussian: FittedGaussian,
+    where: Path,
+    shown: str,
+    device: str,
+) -> list[FigureData]:
+    """The ladder, with the network where there is one, and the twenty most exposed images."""
+    found, command = [], subject.command("audit", "--points", "--out", "audit")
+    caption = (
+        "Less noise from left to right: what the ideal score of the training set, the Gaussian score with the same covariance "
+        "{}make of one noisy training image. The ideal one snaps to the image at t_c."
+    )
+    if ladders:
+        P, ladder = max(ladders, key=lambda one: one[0])
+        numbers = f"{where.parent.name}/model/ladder-P{P}.nc"
+        how, words = (
+            subject.command("audit", "--model", str(subject.model), "--out", "audit"),
+            "and the network measured here ",
+        )
+    else:
+        ladder, numbers, how, words = (
+            audit_ladder(result, gaussian=gaussian, device=device),
+            f"{shown}/ladder.nc",
+            command,
+            "",
+        )
+        if ladder is not None:
+            write_ladder(ladder, where)
+    picture = None if ladder is None else ladder_figure(ladder)
+    if picture is not None:
+        found.append(FigureData("ladder", picture, caption.format(words), numbers, how, wide=True))
+    exposed = exposed_figure(points) if points is not None else None
+    if exposed is not None:
+        text = (
+            "The twenty images that the ideal score memorises at the highest noise, each above its nearest other image."
+        )
+        found.append(FigureData("points-exposed", exposed, text, f"{shown}/points.csv", command, wide=True))
+    return found

@@ -1,7 +1,17 @@
 """Are a model's samples copies of its training set? Distances calibrated against fresh points, published statistics beside."""
 
-from validation.samples.command import samples
+from validation.samples.command import samples, samples_of
 from validation.samples.detection import SampleAudit, audit_samples
-from validation.samples.output import samples_lines, write_samples
+from validation.samples.output import samples_lines, samples_table, write_samples
+from validation.samples.pictures import worst_figure
 
-__all__ = ["SampleAudit", "audit_samples", "samples", "samples_lines", "write_samples"]
+__all__ = [
+    "SampleAudit",
+    "audit_samples",
+    "samples",
+    "samples_lines",
+    "samples_of",
+    "samples_table",
+    "worst_figure",
+    "write_samples",
+]

@@ -16,7 +16,7 @@ from validation.samples.detection import SampleAudit, audit_samples
 from validation.samples.transforms import image_shape
 from validation.spectrum import latent_dataset
 
-__all__ = ["Samples", "samples"]
+__all__ = ["Samples", "samples", "samples_of"]
 
 FEATURES = ("generated", "train", "test")
 ELSEWHERE = 10.0  # of the training set's standard deviation: samples whose mean is so far off are on another scale
@@ -80,16 +80,40 @@ def samples(
     held_out = known.held_out
     if test is not None:
         held_out = load(test, **size).X
+    options = {"threshold": threshold, "rate": rate, "seed": seed, "device": device, "progress": progress}
+    return _compared(made, known, held_out, transforms=transforms, features=features, latents=latents, **options)
+
+
+def samples_of(generated: str | os.PathLike, train: Dataset, **options: Any) -> Samples:
+    """`samples` against a training set that is loaded; what it keeps apart is the null.
+
+    options : transforms, features, latents, threshold, rate, seed, device, progress of `samples`
+    """
+    made = load(generated, seed=options.get("seed", 0))
+    return _compared(made, train, train.held_out, **options)
+
+
+def _compared(
+    made: Dataset,
+    known: Dataset,
+    held_out: np.ndarray | None,
+    *,
+    transforms: bool = False,
+    features: str | os.PathLike | None = None,
+    latents: str | os.PathLike | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    **options: Any,
+) -> Samples:
     if made.N != known.N:
         raise DomainError("GENERATED", f"samples of shape {made.shape}", f"{known.shape}, as the training set's")
     made, note = _same_units(made, known)
     if latents is not None:
         if transforms or features is not None:
             raise DomainError("--latents", str(latents), "left out with --transforms and --features")
+        known = replace(known, held_out=held_out)
         made, known = (latent_dataset(each, latents, device=device) for each in (made, known))
         held_out = known.held_out
-        if test is not None:
-            held_out = latent_dataset(load(test, **size), latents, device=device).X
     shape = None
     if transforms:
         if features is not None:
@@ -102,8 +126,7 @@ def samples(
     spaces = (made.X, known.X, held_out)
     if features is not None:
         spaces = _features(features, spaces)
-    options = {"threshold": threshold, "rate": rate, "seed": seed, "device": device, "progress": progress}
-    found = audit_samples(*spaces, shape=shape, **options)
+    found = audit_samples(*spaces, shape=shape, seed=seed, device=device, **options)
     found = replace(found, dropped=(*made.dropped, *([note] if note else []), *found.dropped))
     return Samples(made, known, found, transforms, None if features is None else os.fspath(features), seed)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from numerics.domain import DomainError, integer
+from numerics.domain import DomainError, finite, integer, positive
 from validation.training import TrainingConfig
 from validation.window.pilot import pilot_curves
 from validation.window.scaling import extrapolate_time
@@ -80,6 +80,10 @@ def predict_window(
     chosen = sorted(integer("sizes", size, minimum=2) for size in (default_sizes(P) if sizes is None else sizes))
     if len(set(chosen)) < (1 if exponent is not None else 2) or chosen[-1] >= P or chosen[-1] > len(X):
         raise DomainError("sizes", chosen, f"two or more different sizes below P = {P}, and at most {len(X)} points")
+    if exponent is not None:
+        exponent = float(finite("exponent", exponent))
+    if not 0 < float(positive("coverage", coverage)) < 1:
+        raise DomainError("coverage", coverage, "in (0, 1)")
     replicas, sets = integer("replicas", replicas, minimum=2), []
     for i in range(len(chosen) * replicas):
         g = torch.Generator().manual_seed(seed * 1009 + i)

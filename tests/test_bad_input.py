@@ -479,6 +479,10 @@ COMMANDS = [
     *_with(["times", "--alpha", "0.2"], "--alpha-d", "nan", "0", "-1", "inf", "a", ""),
     *_with([*TIMES, "-N", "10"], "-P", "nan", "0", "1", "-1", "inf", "a", ""),
     *_with([*TIMES, "-P", "100"], "-N", "nan", "0", "-1", "inf", "a", ""),
+    *_with(["noise"], "--sigma", "", "a", "-1", "nan", "inf", "1,,2"), *_with(["noise"], "--t", "-1", "nan", "inf", "a"),
+    *_with(["noise"], "--alpha-bar", "0", "1.5", "nan", "a"), *_with(["noise"], "--ou", "-1", "nan", "a"),
+    *_with(["noise"], "--flow", "1", "-1", "nan", "a"), *_with(["noise"], "--log-snr", "nan", "inf", "a"), ["noise"],
+    *_with(["noise", "--sigma", "1"], "--unit", "0", "-1", "nan", "inf", "a"), ["noise", "--sigma", "1", "--t", "1"],
     TIMES, [*TIMES, "-P", "10"], [*TIMES, "--alpha", "1", "-P", "2", "-N", "3"], [*TIMES, "--alpha", "1", "extra"],
     *_with([*TIMES, "--alpha", "0.2"], "--variances", "", "1,,2", "nan", "0", "a"),
     *_with([*TIMES, "--alpha", "0.2"], "--fractions", "1,1", "0.5", "-1"),
@@ -537,6 +541,15 @@ COMMANDS = [
     *_with(["audit", "x.npy"], "--labels", "missing.npy", "file", "dir", "x.npy"),
     *[[c, "x.npy", o, v] for c in ("audit", "spectrum")
       for o, v in (("--scheduler", "nope"), ("--variant", "fp16"), ("--centre", "a"), ("--unit", "0"))],
+    *[[c, "x.npy", o, v] for c in ("audit", "spectrum", "report")
+      for o, v in (("--class", "0"), ("--class", "a"), ("--embeddings", "missing.npy"), ("--prompt", "a dog"),
+                   ("--guidance", "2"), ("--guidance", "nan"), ("--null-class", "0"), ("--null-class", "a"))],
+    *[["report", "x.npy", o, v] for o, v in (
+        ("--model", "missing"), ("--model", "file"), ("--model", "dir"), ("--samples", "missing.npy"), ("--samples", "file"),
+        ("--scheduler", "nope"), ("--variant", "fp16"), ("--centre", "a"), ("--centre", "0"), ("--unit", "0"))],
+    *_with(["spectrum", "x.npy"], "--samples", "missing.npy", "x.npy", "file", ""),
+    *_with(["audit", "x.npy"], "--latents", "missing", "dir", "file"), *_with(SAMPLES, "--latents", "missing", "dir", "file"),
+    *_with(["audit", "x.npy"], "--patch", "", "a", "3", "auto", "4", "1.5", "0", "-1"),
     *[["samples", "x.npy", "--train", v] for v in ("missing.npy", "file", "dir", "", "a\0b", "/dev/zero")],
     *[["samples", v, "--train", "x.npy"] for v in ("missing.npy", "file", "dir", "", "a\0b", "/dev/zero")],
     *[[*SAMPLES, o, v] for o, v in (
@@ -681,7 +694,8 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, arguments):
 def test_names_are_text_in_html_and_in_figures(tmp_path):
     """A file called <script> or $x^ is shown as it is called, in the page, the figure and the tables."""
     from validation.audit import write_audit
-    from validation.report.command import audit_section, render
+    from validation.report.page import Answer, render
+    from validation.report.sections import audit_section
 
     name = "<script>alert('x')<b>$x^{ [red]&.npy"
     np.save(tmp_path / name, RNG.standard_normal((60, 3)))
@@ -689,8 +703,9 @@ def test_names_are_text_in_html_and_in_figures(tmp_path):
     result = audit(data, probes=8, twin=False, finite_size=False)
     files = write_audit(result, tmp_path / "out")
     assert all(path.stat().st_size for path in files)
-    page = render([audit_section(result)], [], [("data", data.source)])
-    assert "<script>" not in page
+    section = audit_section(result, "out", "geomem audit", None, None)
+    page = render(Answer(f"Does {name} copy?", [], "amber", name), [section], [("data", data.source)])
+    assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
 
 

@@ -125,11 +125,12 @@ def write_report(
     folder = out.with_name(out.stem + "-files")
     options = {name: v for name, v in (("key", key), ("limit", limit), ("image_size", image_size)) if v is not None}
     subject = asked(data, model, seed=seed, network=network, **options)  # bad input is told before any work
+    generated = None if samples is None else load(samples, seed=seed)
     compared = None
-    if samples is not None:
+    if generated is not None:
         tell("samples beside the training set")
         known = load(data, seed=seed, **options) if subject.latent else subject.data  # samples are images
-        compared = samples_of(samples, known, seed=seed, device=device)
+        compared = samples_of(generated, known, seed=seed, device=device)
         write_samples(compared, folder / "model")
     answer, sections = _about_the_data(subject, compared, samples, folder, device, full, tell)
     tell("theory")

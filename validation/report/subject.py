@@ -14,7 +14,7 @@ import numpy as np
 from numerics.domain import DomainError
 from validation.data import Dataset, load
 from validation.networks import is_diffusers, is_pipeline
-from validation.spectrum import Subject, from_data, from_model, from_pipeline, latent_dataset
+from validation.spectrum import Subject, from_data, from_model, from_pipeline, latent_dataset, open_pipeline
 from validation.training import members, read
 
 __all__ = ["Asked", "asked"]
@@ -91,6 +91,8 @@ def asked(
     words += [f"--seed={seed}"] if seed else []
     path = None if data is None else Path(data)
     if model is None or pipeline:
+        if model is not None:
+            open_pipeline(model, data, seed=seed, **network, **options)  # an error in it is one before any work
         found = load(data, seed=seed, **options)
         if pipeline and is_pipeline(model, latent=True):
             scale = {name: network[name] for name in ("variant", "centre", "unit") if name in network}

@@ -84,12 +84,13 @@ def samples(
     return _compared(made, known, held_out, transforms=transforms, features=features, latents=latents, **options)
 
 
-def samples_of(generated: str | os.PathLike, train: Dataset, **options: Any) -> Samples:
+def samples_of(generated: str | os.PathLike | Dataset, train: Dataset, **options: Any) -> Samples:
     """`samples` against a training set that is loaded; what it keeps apart is the null.
 
+    generated : a file or folder, or what was loaded from it
     options : transforms, features, latents, threshold, rate, seed, device, progress of `samples`
     """
-    made = load(generated, seed=options.get("seed", 0))
+    made = generated if isinstance(generated, Dataset) else load(generated, seed=options.get("seed", 0))
     return _compared(made, train, train.held_out, **options)
 
 

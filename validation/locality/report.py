@@ -66,13 +66,11 @@ def locality_lines(found: PatchAudit) -> Iterator[str]:
         told = ", ".join(f"{row.width}: {math.sqrt(row.measured.value):.3g}" for row in known)
         yield f"A local score {who} memorises patches below sigma, by width: {told}."
     short = [row for row in found.of(True) if row.images < found.data.P and math.isfinite(row.measured.value)]
-    if short:
-        shift = [math.sqrt(found.full_bag(row) / row.theory) for row in short]
-        widths = ", ".join(str(row.width) for row in short)
+    for row in short:
+        shift = math.sqrt(found.full_bag(row) / row.theory)
         yield (
-            f"For widths {widths} the bag was that of {min(row.images for row in short):,} to "
-            f"{max(row.images for row in short):,} images; with all {found.data.P:,} the theory's sigma is "
-            f"{min(shift):.2g} to {max(shift):.2g} times as large."
+            f"The bag of width {row.width} was that of {row.images:,} images; with all {found.data.P:,} the theory's sigma is "
+            f"{shift:.3g} times as large."
         )
 
 

@@ -18,6 +18,15 @@ matplotlib.use("Agg")
 os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
 
 
+_threads = torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def threads_as_found():
+    """Every test begins with the same number of torch's threads, whatever those before it set."""
+    torch.set_num_threads(_threads)
+
+
 @pytest.fixture
 def cuda():
     """The name of a cuda device: a real one where there is one, else the stand-in."""

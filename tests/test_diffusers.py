@@ -169,6 +169,7 @@ def test_a_last_timestep_without_signal_is_left_out(kind):
     assert torch.isfinite(face.score(X, 100.0)).all()
 
 
+@pytest.mark.slow
 def test_samples_are_those_of_ddim():
     """Both follow the probability flow: DDIM's first-order steps against Heun's, apart by 0.2 % of a sample's size."""
     scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing")

@@ -120,6 +120,7 @@ def test_frozen_spectrum_is_not_contradicted(frozen):
     assert all(abs(row.verdict.deviation) < 0.25 for row in flat)
 
 
+@pytest.mark.slow
 def test_a_wrong_frozen_spectrum_is_refused():
     """The negative control: the exact score's spectrum, which does not freeze, in the place of the frozen one."""
 

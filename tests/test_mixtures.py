@@ -142,6 +142,7 @@ def test_one_class_is_its_model_and_the_dimension_is_found():
     assert clusters(7).N == 7
 
 
+@pytest.mark.slow
 def test_a_nonlinear_class():
     found = collapse_time(Mixture([0.5, 0.5], [HiddenManifold(0.5, "tanh"), Isotropic(1.0)]), P=400, N=25)
     assert found[0] == pytest.approx(collapse_time(HiddenManifold(0.5, "tanh"), P=200, N=25), rel=1e-10)

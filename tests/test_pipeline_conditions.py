@@ -255,6 +255,7 @@ def digits(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_commands_take_a_class_and_report_guidance(geomem, digits):
     arguments = ("audit", "digits", "--limit", 60, "--probes", 4, "--model", digits)
     done = geomem(*arguments)

@@ -104,6 +104,7 @@ def pipeline(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_samples_of_a_pipeline(geomem, pipeline, tmp_path):
     np.save(tmp_path / "made.npy", load().X[:12].reshape(-1, 8, 8))
     common = ("spectrum", "--model", pipeline, "--samples", tmp_path / "made.npy", "--points", 2, "--probes", 2)

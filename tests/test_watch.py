@@ -153,6 +153,7 @@ def test_a_resumed_run_warns_as_an_uninterrupted_one(tmp_path):
     assert "m-losses.csv" in {p.name for p in files}
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_any_save_ends_with_the_same_files(tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     watched(whole / "m.safetensors").run()

@@ -287,8 +287,18 @@ def _patches_seen(
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder holds checkpoints of a run rather than what diffusers saved."""
-    return path.is_dir() and not (path / "config.json").exists() and any(path.glob("*.safetensors"))
+    """Whether a folder holds a checkpoint of ours rather than what diffusers saved."""
+    if not path.is_dir() or (path / "config.json").exists():
+        return False
+    from validation.training import read
+
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            read(file)
+        except DomainError:
+            continue
+        return True
+    return False
 
 
 def _audit_run(

@@ -1,1 +1,7 @@
 """The ground floor: numba solvers that know no physics and no sympy. They solve what they are handed."""
+
+import os as _os
+
+# numba's OpenMP kernels set the number of threads of the whole process, torch's too: theirs is the one that was asked for
+if _os.environ.get("OMP_NUM_THREADS", "").isdecimal() and int(_os.environ["OMP_NUM_THREADS"]) > 0:
+    _os.environ.setdefault("NUMBA_NUM_THREADS", _os.environ["OMP_NUM_THREADS"])

@@ -57,7 +57,7 @@ def receptive_field(
     Returns
     -------
     Dataset: `r2` (kind, width, t), median over images; `r2_low`, `r2_high`, its quartiles; `difference` (kind, width, t), mean of
-    |D_net - D_w|^2/N in squared data units, with `difference_error` over images; `best` (kind, t), width of least difference.
+    `|D_net - D_w|^2/N` in squared data units, with `difference_error` over images; `best` (kind, t), width of least difference.
 
     The failure that looks normal: at small noise every denoiser is near x and every r2 near 1; `difference` still separates them.
     Source: [KG24].

@@ -120,7 +120,7 @@ class Watch:
 
     Parameters
     ----------
-    held_out : (H, *shape), points that no network of the run trains on, H >= 2, drawn as the training points were
+    held_out : `(H, *shape)`, points that no network of the run trains on, H >= 2, drawn as the training points were
     rate : of false alarms over the whole run, in (0, 1): all checks, levels and networks together
     checks : number of steps at which losses are taken, spaced evenly in their logarithm, beside step 0; levels : noise levels
     points : of each kind that are asked

@@ -56,7 +56,7 @@ def predict_window(
 
     Parameters
     ----------
-    X : (n, *shape), points to draw the pilots' sets from; held_out : (H, *shape), H >= 2
+    X : `(n, *shape)`, points to draw the pilots' sets from; held_out : `(H, *shape)`, H >= 2
     network : record of `validation.networks.build`; config : its training; `steps` is the most that the pilots take. Rates do
         not decay in pilots: if they do in your run, it memorises later than predicted
     P : points of the run that is asked about, default n; may be above n

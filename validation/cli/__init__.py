@@ -10,7 +10,7 @@ from numerics.domain import DomainError
 from validation.cli import theory_commands  # noqa: F401 - imports in the order of the commands in --help
 
 # isort: split
-from validation.cli import data_commands, sample_commands, window_command, run_commands  # isort: skip  # noqa: F401
+from validation.cli import audit_command, data_commands, sample_commands, window_command, run_commands  # isort: skip  # noqa: F401
 from validation.cli.terminal import app, notes, speak_as_the_console_can, tell_where_kernels_are_kept
 
 __all__ = ["app", "main"]

@@ -13,6 +13,7 @@ from numerics.domain import LARGEST_SEED, DomainError
 __all__ = [
     "Centre", "Device", "Embeddings", "FigureFile", "Guidance", "ImageSize", "Key", "Label", "LatentsOf", "Limit",
     "NullLabel", "Prompt", "Scheduler", "Seed", "Unit", "Variant", "only_with_a_model",
+    "option_of",
 ]  # fmt: skip
 
 Scheduler = Annotated[
@@ -59,11 +60,16 @@ def _present(device: str) -> str:
 _WORDS = {"label": "class", "null_label": "null-class"}
 
 
+def option_of(name: str) -> str:
+    """The option of an argument."""
+    return f"--{_WORDS.get(name, name).replace('_', '-')}"
+
+
 def only_with_a_model(network: Mapping[str, Any], allowed: str) -> None:
     """An error for options of a network of diffusers where there is none; what is `allowed`, in words."""
     if network:
         name = next(iter(network))
-        raise DomainError(f"--{_WORDS.get(name, name)}", network[name], allowed)
+        raise DomainError(option_of(name), network[name], allowed)
 
 
 Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.", callback=_present)]

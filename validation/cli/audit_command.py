@@ -1,0 +1,316 @@
+"""`geomem audit`: of a data set, of a network, of the checkpoints of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from numerics.domain import DomainError
+from validation.cli.options import (
+    Centre,
+    Device,
+    Embeddings,
+    Guidance,
+    ImageSize,
+    Key,
+    Label,
+    LatentsOf,
+    Limit,
+    NullLabel,
+    Prompt,
+    Scheduler,
+    Seed,
+    Unit,
+    Variant,
+    only_with_a_model,
+    option_of,
+)
+from validation.cli.terminal import app, console, folder_of, given, numbers_of, progress_bar, say, stages
+
+
+@app.command(epilog="Example: `geomem audit images/ --sigma 0.1,0.5 --out audit`")
+def audit(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: digits, scikit-learn's."
+        ),
+    ] = None,
+    sigma: Annotated[
+        str | None, typer.Option(help="Noise levels for the table of sizes, data units; default: around collapse.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the figure and the numbers.")] = None,
+    key: Key = None,
+    limit: Limit = None,
+    image_size: ImageSize = None,
+    probes: Annotated[int, typer.Option(help="Points used as probes.", min=2, max=1_000_000)] = 256,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A checkpoint of `geomem train`: audit its networks on the data they were trained on. Several of one run "
+            "(repeat the option, or give their folder): when it learned, when it memorises. "
+            "Or, with DATA, the folder of a diffusers pipeline or UNet."
+        ),
+    ] = None,
+    scheduler: Scheduler = None,
+    variant: Variant = None,
+    centre: Centre = None,
+    unit: Unit = None,
+    label: Label = None,
+    embeddings: Embeddings = None,
+    prompt: Prompt = None,
+    guidance: Guidance = None,
+    null_label: NullLabel = None,
+    latents: LatentsOf = None,
+    twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
+    finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
+    points: Annotated[
+        bool | None,
+        typer.Option(
+            help="The collapse of every single point, into points.csv and .nc; default: where it takes seconds."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Class of each sample: npy, npz, IDX or text, one a line; default: those in DATA."),
+    ] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, or odd widths separated by commas: at what noise patches of images are memorised; with --model "
+            "which patch the network sees."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """At what noise does the ideal score of a data set memorise it, how many samples would prevent it? Theory beside measurement.
+
+    With --model, what a trained network itself does.
+    """
+    network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
+    network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
+    asked = _widths_asked(patch)
+    if model:
+        if latents is not None:
+            raise DomainError(
+                "--latents", str(latents), "left out with --model, whose pipeline has its own autoencoder"
+            )
+        options = given(key=key, limit=limit, image_size=image_size)
+        if len(model) > 1 or is_run(model[0]):
+            return _audit_run(model, out, probes, device, seed, {"data": data} | network | options | given(patch=patch))
+        return _audit_model(model[0], data, out, probes, device, seed, network, options, asked)
+    only_with_a_model(network, "left out without --model")
+    from validation.audit import audit as run
+    from validation.audit import audit_classes, audit_ladder, audit_lines, classes_table, write_audit
+    from validation.data import load, read_labels
+    from validation.figures import is_image
+    from validation.ladder import write_ladder
+    from validation.locality import audit_patches, patch_widths, write_locality
+    from validation.points import CHEAP, audit_points, cost, points_lines, write_points
+
+    sigmas = None if sigma is None else numbers_of("--sigma", sigma)
+    folder = folder_of(out) if out else None
+    dataset = load(data, key=key, limit=limit, image_size=image_size, seed=seed)
+    if latents is not None:
+        from validation.spectrum import latent_dataset
+
+        with progress_bar("latents") as progress:
+            dataset = latent_dataset(dataset, latents, device=device, progress=progress)
+    widths = [] if asked is None else patch_widths(dataset, asked)
+    if labels is not None:
+        dataset = replace(dataset, labels=read_labels(labels, dataset.P, limit=limit, seed=seed))
+    if points is None:
+        points = dataset.P > 2 and cost(dataset.P, dataset.N) < CHEAP
+    with stages("audit") as tell:
+        result = run(
+            dataset,
+            sigmas=sigmas,
+            probes=probes,
+            twin=twin,
+            finite_size=finite_size,
+            seed=seed,
+            device=device,
+            progress=tell,
+        )
+        more: dict[str, Any] = {}
+        options = {"seed": seed, "device": device}
+        if dataset.labels is not None and len(set(dataset.labels.tolist())) > 1:
+            rows = audit_classes(dataset, t=result.measured.t, probes=min(probes, 128), progress=tell, **options)
+            more["classes"] = classes_table(rows)
+        if points:
+            tell("collapse of every point")
+            spectrum = result.spectrum if twin else None
+            more["points"] = audit_points(dataset, duplicates=result.duplicates, spectrum=spectrum, **options)
+        if folder and is_image(dataset.shape):
+            tell("ladder of noise")
+            more["ladder"] = audit_ladder(result, device=device)
+        if widths:
+            options |= {"probes": min(max(probes, 8), 128), "finite_size": finite_size}
+            more["patches"] = audit_patches(dataset, widths, progress=tell, **options)
+    files = write_audit(result, folder) if folder else []
+    if folder and "classes" in more:
+        files.append(more["classes"].write(folder / "audit-classes.csv"))
+    if folder and points:
+        files += write_points(more["points"], folder)
+    if folder and more.get("ladder") is not None:
+        files += write_ladder(more["ladder"], folder)
+    if folder and widths:
+        files += write_locality(more["patches"], folder)
+    for item in audit_lines(result):
+        console.print(item, markup=False, highlight=False)
+    if "classes" in more:
+        console.print(more["classes"].shown(compact=True), markup=False, highlight=False)
+    if points:
+        for line in points_lines(more["points"]):
+            say(line)
+    if widths:
+        _say_patches(more["patches"])
+    if files:
+        say("wrote " + ", ".join(map(str, files)))
+
+
+def _widths_asked(patch: str | None) -> str | list[int] | None:
+    """--patch as `validation.locality.patch_widths` takes it."""
+    if patch is None or patch == "auto":
+        return patch
+    try:
+        return [int(part) for part in patch.split(",")]
+    except ValueError as error:
+        raise DomainError("--patch", patch, "auto, or odd numbers separated by commas") from error
+
+
+def _say_patches(found: Any) -> None:
+    from validation.locality import locality_lines, locality_table
+
+    console.print(locality_table(found).shown(compact=True), markup=False, highlight=False)
+    for line in locality_lines(found):
+        say(line)
+
+
+def _audit_model(
+    model: Path,
+    data: Path | None,
+    out: Path | None,
+    probes: int,
+    device: str,
+    seed: int,
+    network: dict[str, Any],
+    options: dict[str, Any],
+    patch: str | list[int] | None,
+) -> None:
+    from numerics.store import save_dataset
+    from validation.audit import audit_model, audit_pipeline, model_ladders, report_lines
+    from validation.ladder import write_ladder
+    from validation.networks import is_diffusers
+
+    pipeline = is_diffusers(model)
+    if not pipeline:
+        only_with_a_model(network, "left out without the folder of a diffusers network in --model")
+    if data is not None and not pipeline:
+        raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
+    folder = folder_of(out) if out else None
+    with stages("audit") as tell:
+        if pipeline:
+            common = {"points": probes, "seed": seed, "device": device, "network": network}
+            found = [audit_pipeline(model, data, **common, **options)]
+        else:
+            found = []
+            for P, losses in audit_model(model, points=probes, device=device):
+                found.append((P, losses))
+                tell(f"losses of the network of {P:,} points")
+        ladders = []
+        if folder:
+            tell("ladder of noise")
+            about = {"network": network, **options} if pipeline else {}
+            ladders = list(model_ladders(model, data, seed=seed, device=device, **about))
+        seen = []
+        if patch is not None:
+            about = {"network": network, **options} if pipeline else {}
+            seen = list(_patches_seen(model, data, patch, seed, device, about, tell))
+    files = [save_dataset(losses, folder / f"model-P{P}.csv") for P, losses in found] if folder else []
+    for P, ladder in ladders if folder else []:
+        files += write_ladder(ladder, folder, name=f"ladder-P{P}")
+    for P, losses in found:
+        for line in report_lines(P, losses):
+            say(line)
+    if seen:
+        from validation.locality import field_lines, write_field
+
+        for P, patches, field in seen:
+            say(f"Network of {P:,} points:")
+            _say_patches(patches)
+            for line in field_lines(field, patches):
+                say(line)
+            files += write_field(field, folder, f"receptive-field-P{P}") if folder else []
+    if files:
+        say("wrote " + ", ".join(map(str, files)))
+
+
+def _patches_seen(
+    model: Path, data: Path | None, patch: str | list[int], seed: int, device: str, about: dict[str, Any], tell: Any
+) -> Iterator[tuple[int, Any, Any]]:
+    """(P, collapse of its training set's patches, its receptive field) of each network of images."""
+    from validation.audit import image_networks
+    from validation.data import Dataset
+    from validation.locality import audit_patches, patch_widths, receptive_field
+
+    count = 0
+    for one in image_networks(model, data, seed=seed, device=device, **about):
+        count += 1
+        dataset = Dataset(one.X, f"training set of {one.P:,}", one.shape, "data units", str(model))
+        widths = patch_widths(dataset, patch)
+        tell(f"patches of the network of {one.P:,} points")
+        patches = audit_patches(dataset, widths, seed=seed, device=device)
+        tell(f"receptive field of the network of {one.P:,} points")
+        field = receptive_field(
+            one.score,
+            one.X.reshape(-1, *one.shape),
+            one.fresh.reshape(-1, *one.shape),
+            patches.levels(one.t_range),
+            widths,
+            seed=seed,
+            device=device,
+        )
+        yield one.P, patches, field
+    if not count:
+        raise DomainError("--patch", patch, "left out for networks of vectors", "Patches are those of images")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a checkpoint of ours rather than what diffusers saved."""
+    if not path.is_dir() or (path / "config.json").exists():
+        return False
+    from validation.training import read
+
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            read(file)
+        except DomainError:
+            continue
+        return True
+    return False
+
+
+def _audit_run(
+    models: list[Path], out: Path | None, probes: int, device: str, seed: int, others: dict[str, Any]
+) -> None:
+    from validation.window import checkpoint_curves, report_lines, training_times, write_run
+
+    for name, value in others.items():
+        if value is not None:
+            argument = "DATA" if name == "data" else option_of(name)
+            raise DomainError(argument, str(value), "left out with checkpoints of a run, which know their data")
+    folder = folder_of(out) if out else None
+    with progress_bar("checkpoints") as progress:
+        curves = checkpoint_curves(models, points_asked=probes, seed=seed, device=device, progress=progress)
+    times = training_times(curves)
+    files = write_run(curves, times, folder) if folder else []
+    for line in report_lines(times, int(curves["step"][-1])):
+        say(line)
+    if files:
+        say("wrote " + ", ".join(map(str, files)))

@@ -102,6 +102,7 @@ def as_the_pipeline_calls(kind, net, y, level):
             return net(y, text, at, added_cond_kwargs={"resolution": None, "aspect_ratio": None}).sample[:, :4]
         if kind == "text, SD3":
             return net(y, encoder_hidden_states=text, pooled_projections=pooled, timestep=at).sample
+        pytest.importorskip("transformers")  # or its pipeline is a placeholder
         pipe = diffusers.FluxPipeline
         packed = pipe._pack_latents(y, B, 4, 4, 4)
         given = {"img_ids": pipe._prepare_latent_image_ids(B, 2, 2, "cpu", torch.float64), "txt_ids": torch.zeros(3, 3)}

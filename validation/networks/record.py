@@ -23,7 +23,7 @@ def build(
     Parameters
     ----------
     network : {"kind": "mlp", width, blocks, features, hidden, activation} for shape (N,), {"kind": "unet", width, levels, blocks,
-        features} for shape (channels, height, width); what is left out takes its default
+        features, attention} for shape (channels, height, width); what is left out takes its default
     shape : of one point; scales : M pairs (centre, sigma_data); seeds : M integers
 
     >>> build({"kind": "mlp", "width": 8}, shape=(3,), scales=[(0.0, 1.0)], seeds=[0]).members
@@ -40,7 +40,7 @@ def build(
         raise DomainError("shape", tuple(shape), allowed)
     known = {
         "mlp": {"N", "width", "blocks", "features", "hidden", "activation"},
-        "unet": {"channels", "width", "levels", "blocks", "features"},
+        "unet": {"channels", "width", "levels", "blocks", "features", "attention"},
     }
     if unknown := set(options) - known[kind]:
         raise DomainError("network", sorted(unknown), f"options among {sorted(known[kind])}")

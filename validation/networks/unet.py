@@ -34,6 +34,25 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.second(silu(self.norm_out(h) * (1 + scale) + shift))
 
 
+class Attention(nn.Module):
+    """Self-attention over all places of the coarsest level, on top of the identity: it lets a pixel see the whole image."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(_groups(channels), channels)
+        self.ask = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        B, C, H, W = x.shape
+        asked = self.ask(self.norm(x)).reshape(B, 3, self.heads, C // self.heads, H * W).transpose(3, 4)
+        found = nn.functional.scaled_dot_product_attention(*asked.unbind(dim=1))
+        return x + self.out(found.transpose(2, 3).reshape(B, C, H, W))
+
+
 class UNet(nn.Module):
     """Images (B, channels, H, W) and c_noise (B,) to images of the same shape.
 
@@ -41,6 +60,7 @@ class UNet(nn.Module):
     ----------
     channels : 1 or 3 (or any); width : channels of the finest level; levels : halvings of the size + 1
     blocks : residual blocks a level and direction; features : of the noise embedding
+    attention : heads of self-attention at the coarsest level; 0: none, and a pixel sees a square of bounded size
     seed : of the initial weights
 
     Sizes that the halvings do not divide are padded by repeating the border, and cropped again. The image itself is added
@@ -52,15 +72,26 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 1, width: int = 32, levels: int = 3, blocks: int = 1, features: int = 32, seed: int = 0
+        self,
+        channels: int = 1,
+        width: int = 32,
+        levels: int = 3,
+        blocks: int = 1,
+        features: int = 32,
+        attention: int = 0,
+        seed: int = 0,
     ):
         super().__init__()
         names = {"channels": channels, "width": width, "levels": levels, "blocks": blocks}
         channels, width, levels, blocks = (integer(name, value, minimum=1) for name, value in names.items())
         self.config = {"kind": "unet", **names, "features": features}
+        if heads := integer("attention", attention, minimum=0):
+            self.config["attention"] = heads
         self.multiple = 2 ** (levels - 1)
         sizes = [width * min(2**i, 4) for i in range(levels)]
         embedded = 4 * width
+        if heads and sizes[-1] % heads:
+            raise DomainError("attention", heads, f"a divisor of the {sizes[-1]} channels of the coarsest level")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(integer("seed", seed, minimum=0))
             self.embed = nn.Sequential(
@@ -81,6 +112,7 @@ class UNet(nn.Module):
                     now = size
                 self.down.append(level)
             self.middle = ResidualBlock(now, now, embedded)
+            self.attention = Attention(now, heads) if heads else None
             self.up = nn.ModuleList()
             for size in reversed(sizes):
                 level = nn.ModuleList()
@@ -109,6 +141,7 @@ class UNet(nn.Module):
                 h = block(h, embedded)
                 kept.append(h)
         h = self.middle(h, embedded)
+        h = h if self.attention is None else self.attention(h)
         for i, level in enumerate(self.up):
             h = nn.functional.interpolate(h, scale_factor=2.0, mode="nearest") if i else h
             for block in level:

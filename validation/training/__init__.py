@@ -3,7 +3,7 @@
 from validation.training.checkpoint import fingerprint, load_denoiser, read
 from validation.training.command import train, training_data
 from validation.training.configuration import TrainingConfig
-from validation.training.denoising_loss import FACTOR, FLOOR, convergence
+from validation.training.denoising_loss import FACTOR, FLOOR, convergence, denoising_losses
 from validation.training.departures import departure
 from validation.training.distributed import launched, process_group
 from validation.training.noise_levels import NoiseLevels
@@ -24,6 +24,7 @@ __all__ = [
     "TrainingConfig",
     "Watch",
     "convergence",
+    "denoising_losses",
     "departure",
     "fingerprint",
     "launched",

@@ -26,6 +26,7 @@ _KINDS = {  # score -> words, line
     "half": ("empirical, half of the points", ":"),
     "gaussian": ("Gaussian control", "--"),
     "exact": ("exact score", "-."),
+    "linear": ("best linear denoiser of the points", "-."),
     "network": ("network", (0, (5, 1, 1, 1, 1, 1))),
 }
 
@@ -105,6 +106,8 @@ def _dimensions(axis: Any, data: xr.Dataset) -> None:
                     axis.fill_between(t, low, high, color=colour, alpha=0.25, lw=0)
     at = data.sel(score=_control(data), place="fresh")
     axis.plot(t, at["kept"], color="black", ls="--", lw=1.2, label=_KINDS[_control(data)][0])
+    at = data.sel(score="linear", place="fresh")
+    axis.plot(t, at["kept"], color="0.45", ls="-.", lw=1.2, label=_KINDS["linear"][0])
     if "data_dimension" in data and np.isfinite(data["data_dimension"]).any():
         low, high = float(data["data_dimension"].min()), float(data["data_dimension"].max())
         words = f"the data themselves, by neighbours: {low:.3g} to {high:.3g}"
@@ -170,7 +173,7 @@ def tables(data: xr.Dataset) -> list[TableData]:
     head = [
         "t",
         "sigma",
-        *("kept noisy", "kept fresh", *(f"{s} fresh" for s in scores), f"kept {known}"),
+        *("kept noisy", "kept fresh", *(f"{s} fresh" for s in scores), "kept linear", f"kept {known}"),
         *("gap fresh", f"gap {known}", "bend fresh", f"bend {known}"),
         *("points noisy", "points fresh"),
     ]
@@ -184,14 +187,14 @@ def tables(data: xr.Dataset) -> list[TableData]:
 
         t = float(at["t"])
         kept = [cell("kept", "empirical", p) for p in ("noisy", "fresh")]
-        kept += [cell("kept", s, "fresh") for s in (*scores, control)]
+        kept += [cell("kept", s, "fresh") for s in (*scores, "linear", control)]
         steps = [cell(n, s, "fresh") for n in ("gap", "inflection") for s in ("empirical", control)]
         points = [f"{float(at['participation'].sel(score='empirical', place=p)):.4g}" for p in ("noisy", "fresh")]
         rows.append((f"{t:.2g}", f"{math.sqrt(t):.3g}", *kept, *steps, *points))
     dimension = TableData(
         "Latent dimension of the score against noise. kept: directions with -tJ below 1/2; gap: below the largest gap of the "
         "sorted spectrum; bend: below its inflection; points: training points that share the weight. half: the empirical score "
-        f"of half of the points; {known}: the {_KINDS[control][0]}. Errors over probe points, in units of the last digit.",
+        f"of half of the points; linear: the best linear denoiser of the points; {known}: the {_KINDS[control][0]}. Errors over probe points, in units of the last digit.",
         head,
         rows,
         text=(),

@@ -1,8 +1,9 @@
 r"""What `geomem spectrum` measures: at which noise a training set's score loses directions, and which first.
 
-Sorted eigenvalues of :math:`-tJ` (1: pure noise, 0: fully inside the data) of the empirical score, beside two controls:
-the Gaussian with the data's own covariance, and the empirical score of half of the training set. Only what depends on
-the number of training points is memorisation. Errors are over probe points: they do not include what another training
+Sorted eigenvalues of :math:`-tJ` (1: pure noise, 0: fully inside the data) of the empirical score, beside three controls:
+the Gaussian with the population's covariance, the best linear denoiser of the same training points, :math:`t(\hat C+t)^{-1}`
+(over training sets: :math:`\kappa(\Sigma+\kappa)^{-1}`, `theory.finite_sample_noise`), and the empirical score of half of the
+training set. Only what depends on the number of training points is memorisation. Errors are over probe points: they do not include what another training
 set would change.
 """
 
@@ -65,7 +66,7 @@ def spectrum(
 
     Returns
     -------
-    xarray.Dataset over score (empirical, half, gaussian; exact for synthetic data, network), place, t, direction and group:
+    xarray.Dataset over score (empirical, half, gaussian, linear; exact for synthetic data, network), place, t, direction and group:
     `eigenvalue`, sorted; `variance`, posterior variance over t, mean of a group; `gap`, `inflection`: latent dimension;
     `kept`: eigenvalues below 1/2, directions along which the data outweigh the noise; `participation`. Each with
     `_error` over probes. `single_variance` are single probes' values, for errors of what is read off the curves.
@@ -88,7 +89,8 @@ def spectrum(
     fresh = subject.fresh[:probes].to(device)
     centre = torch.zeros(1, subject.N, dtype=torch.float64, device=device)
     diagonal = {"gaussian": subject.gaussian} | ({} if subject.exact is None else {"exact": subject.exact})
-    scores, rows = [*measured, *diagonal], Rows(None, {}) if rows is None else rows
+    scores, rows = [*measured, *diagonal, "linear"], Rows(None, {}) if rows is None else rows
+    linear = _linear(subject)
     jobs = [(float(level), place) for level in t for place in PLACES]
     waiting = [i for i in range(len(jobs)) if not rows.has(i)]
     for done, i in enumerate(waiting, len(jobs) - len(waiting)):
@@ -98,6 +100,7 @@ def spectrum(
         x = {"noisy": own + math.sqrt(level) * noise, "fresh": fresh, "centre": centre}[place]
         seen = {name: _seen(face, x, level, subject) for name, face in measured.items()}
         seen |= {name: _diagonal(r, level, subject) for name, r in diagonal.items()}
+        seen["linear"] = _ridge(*linear, level, subject)
         found_by = {f"{name}.derivative": np.array(_derivative(face)) for name, face in subject.networks.items()}
         rows.put(i, {f"{score}.{name}": v for score, of in seen.items() for name, v in of.items()} | found_by)
     if progress:
@@ -130,6 +133,7 @@ def identity(subject: Subject, t: np.ndarray, *, probes: int, seed: int, device:
         "t": mark(t),
         "groups": ", ".join(subject.groups),
         "networks": f"{', '.join(subject.networks)} {subject.origin}".strip(),
+        "references": "gaussian, linear",
         **exact,
         **versions(),
     }
@@ -157,6 +161,21 @@ def _diagonal(variances: np.ndarray, t: float, subject: Subject) -> dict[str, np
     """The linear score of a Gaussian: -tJ is its value at (1, ..., 1), the same at every point."""
     along = (-t * GaussianScore(variances).score(torch.ones(1, subject.N, dtype=torch.float64), t)).numpy()
     return _read(-np.sort(-along, axis=1), along, np.full(1, np.nan), subject)
+
+
+def _linear(subject: Subject) -> tuple[np.ndarray, np.ndarray | None]:
+    """Eigenvalues (N,) of the training points' second moments, and squared components (N, N) of each axis; None: one to one."""
+    if subject.exact is None:
+        return subject.variances, None
+    values, vectors = torch.linalg.eigh(subject.X.T @ subject.X / subject.P)
+    return values.clamp(min=0).numpy(), vectors.square().numpy()
+
+
+def _ridge(values: np.ndarray, squares: np.ndarray | None, t: float, subject: Subject) -> dict[str, np.ndarray]:
+    """The best linear denoiser of the training points: -tJ = t/(C + t), the same at every point."""
+    kept = t / (values + t)
+    along = kept if squares is None else squares @ kept
+    return _read(-np.sort(-kept)[None], along[None], np.full(1, np.nan), subject)
 
 
 def _read(values: np.ndarray, along: np.ndarray, participation: np.ndarray, subject: Subject) -> dict[str, np.ndarray]:
@@ -193,7 +212,7 @@ def _labelled(subject, t, scores, found, probes, seed) -> xr.Dataset:
             for place in PLACES:
                 values = [level[name] for level in found[(score, place)]]
                 mean.append([v.mean(axis=0) for v in values])
-                error.append([_error(v, exact=score in ("gaussian", "exact")) for v in values])
+                error.append([_error(v, exact=score in ("gaussian", "exact", "linear")) for v in values])
         shape = (len(scores), len(PLACES), *np.shape(mean[0]))
         variables[name] = (dims, np.array(mean).reshape(shape), {"units": units})
         variables[f"{name}_error"] = (dims, np.array(error).reshape(shape), {"units": units})

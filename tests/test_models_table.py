@@ -16,7 +16,8 @@ from validation.spectrum import run, run_samples
 diffusers = pytest.importorskip("diffusers")
 
 PAGE = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")][
+TABLE = PAGE[PAGE.index("| kind of pipeline") :].partition("\n\n")[0]  # the page has other tables below
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE.splitlines() if line.startswith("| ")][
     1:
 ]
 COMMANDS = ("audit --model", "spectrum --model", "spectrum --samples")

@@ -32,6 +32,8 @@ def plain(value: Any) -> str:
         known = value[np.isfinite(value)]
         ends = f" from {plain(float(known.min()))} to {plain(float(known.max()))}" if known.size else ""
         return f"{value.size} numbers{ends}"
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return str(value)
     if isinstance(value, (list, tuple, np.ndarray)):
         return ", ".join(plain(item) for item in value)
     return str(value)

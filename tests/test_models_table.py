@@ -17,11 +17,10 @@ from validation.spectrum import run, run_samples
 diffusers = pytest.importorskip("diffusers")
 
 PAGE = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in PAGE.split("\n## ")[0].splitlines()
-    if line.startswith("| ")
-][1:]
+TABLE = PAGE[PAGE.index("| kind of pipeline") :].partition("\n\n")[0]  # the page has other tables below
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE.splitlines() if line.startswith("| ")][
+    1:
+]
 COMMANDS = ("audit --model", "spectrum --model", "spectrum --samples")
 
 UNET = {"out_channels": 1, "in_channels": 1, "sample_size": 4, "layers_per_block": 1, "norm_num_groups": 4}

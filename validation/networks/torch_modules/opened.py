@@ -25,7 +25,7 @@ import torch
 
 from numerics.domain import DomainError
 from validation.networks import CONDITIONS, SCALES, Denoiser, DiffusersScore, ModelScore, NetworkScore
-from validation.networks.pipelines.saved import load_scheduler
+from validation.networks.pipelines import load_scheduler
 from validation.networks.torch_modules.archives import load_exported, load_script
 from validation.networks.torch_modules.forms import MODULES, form_of
 from validation.networks.torch_modules.user_code import call_function

@@ -13,13 +13,12 @@ import numpy as np
 
 from numerics.domain import DomainError
 from validation.data import Dataset, load
-from validation.networks import is_diffusers, is_pipeline
+from validation.networks import is_foreign, is_pipeline
+from validation.option_names import option_of
 from validation.spectrum import Subject, from_data, from_model, from_pipeline, latent_dataset, open_pipeline
 from validation.training import members, read
 
 __all__ = ["Asked", "asked"]
-
-_WORDS = {"label": "class", "null_label": "null-class"}  # arguments and their options
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,16 @@ def asked(
     DomainError : unreadable data or model, DATA or its options beside a checkpoint, options of diffusers without one
     """
     network = dict(network or {})
-    pipeline = model is not None and is_diffusers(model)
+    pipeline = model is not None and is_foreign(model)
     if network and not pipeline:
         name = next(iter(network))
         raise DomainError(
-            f"--{_WORDS.get(name, name)}",
+            option_of(name),
             network[name],
-            "left out without the folder of a diffusers network in --model",
+            "left out without a network of others in --model",
         )
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
-    words += [f"--{_WORDS.get(name, name)}={value}" for name, value in network.items()]
+    words += [f"{option_of(name)}={value}" for name, value in network.items()]
     words += [f"--seed={seed}"] if seed else []
     path = None if data is None else Path(data)
     if model is None or pipeline:

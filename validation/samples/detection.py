@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from numerics.display import grid
 from numerics.domain import DomainError, positive
 from validation.data import THRESHOLD, find_copies, find_duplicates
 from validation.points import duplicate_groups
@@ -63,6 +64,14 @@ class SampleAudit:
     authentic: Fraction
     authentic_fresh: Fraction
     dropped: tuple[str, ...] = field(default=())
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("called copies", self.called, self.called_fresh),
+            (f"ratio below {self.threshold:.3g}", self.below, self.below_fresh),
+            ("authentic", self.authentic, self.authentic_fresh),
+        ]
+        return grid(f"{len(self.copy)} samples beside {self.null}", ("", "samples", "fresh points"), rows)
 
     @property
     def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

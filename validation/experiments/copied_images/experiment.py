@@ -29,7 +29,7 @@ from validation.experiments.copied_images.probes import audited, copies_of, desc
 from validation.experiments.copied_images.snapshots import snapshots, subsets
 from validation.experiments.copied_images.verdicts import conclude
 from validation.experiments.shared import ExperimentResult, checkpoint, chosen, concluded, counter, save, save_figure
-from validation.experiments.trained_images.probes import average_pool
+from validation.experiments.trained_images import average_pool
 from validation.networks import Denoiser, NetworkScore
 from validation.score import EmpiricalScore
 from validation.spectra import Empirical

@@ -12,9 +12,7 @@ import xarray as xr
 from validation.data import THRESHOLD, find_duplicates
 from validation.networks import NetworkScore
 from validation.points import duplicate_groups, point_collapse_times
-from validation.samples import audit_samples
-from validation.samples.calibration import p_values
-from validation.samples.nearness import Nearness, leave_one_out, nearness
+from validation.samples import Nearness, audit_samples, leave_one_out, nearness, p_values
 from validation.simulation import generator
 from validation.spectra import ScoreFunction, sample_signals
 from validation.training import NoiseLevels

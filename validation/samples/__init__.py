@@ -3,7 +3,7 @@
 from validation.samples.calibration import p_values
 from validation.samples.command import samples, samples_of
 from validation.samples.detection import SampleAudit, audit_samples
-from validation.samples.nearness import Nearness, leave_one_out, nearness
+from validation.samples.nearness import Nearness, leave_one_out, nearest_two
 from validation.samples.output import samples_lines, samples_table, write_samples
 from validation.samples.pictures import worst_figure
 
@@ -12,7 +12,7 @@ __all__ = [
     "SampleAudit",
     "audit_samples",
     "leave_one_out",
-    "nearness",
+    "nearest_two",
     "p_values",
     "samples",
     "samples_lines",

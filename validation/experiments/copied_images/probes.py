@@ -12,7 +12,7 @@ import xarray as xr
 from validation.data import THRESHOLD, find_duplicates
 from validation.networks import NetworkScore
 from validation.points import duplicate_groups, point_collapse_times
-from validation.samples import Nearness, audit_samples, leave_one_out, nearness, p_values
+from validation.samples import Nearness, audit_samples, leave_one_out, nearest_two, p_values
 from validation.simulation import generator
 from validation.spectra import ScoreFunction, sample_signals
 from validation.training import NoiseLevels
@@ -63,7 +63,7 @@ def copies_of(samples: np.ndarray, X: np.ndarray, *, device: str = "cpu") -> xr.
     all images. The ratio's own radius grows with the distance of the image to its neighbours; the second rule's does not.
     """
     group = duplicate_groups(find_duplicates(X, device=device))
-    near = nearness(samples, X, group, device=device)
+    near = nearest_two(samples, X, group, device=device)
     others, _ = leave_one_out(X, group, device=device)
     nearest = near.nearest.copy()
     for g in np.unique(group[group >= 0]):
@@ -123,7 +123,7 @@ def signals_of(
         spread[k] = torch.stack(clean).var(dim=0).mean(dim=1).sqrt().cpu().numpy()
     x = samples.cpu().numpy()
     group = duplicate_groups(find_duplicates(X, device=device))
-    near, fresh = (nearness(rows, X, group, device=device) for rows in (x, held_out))
+    near, fresh = (nearest_two(rows, X, group, device=device) for rows in (x, held_out))
     around = nearest_other(X, group, device)
     sizes = {
         "norm": np.linalg.norm(x - x.mean(axis=0), axis=1),
@@ -139,5 +139,5 @@ def signals_of(
 
 def nearest_other(X: np.ndarray, group: np.ndarray, device: str = "cpu") -> np.ndarray:
     """(P,) distance, root mean square, of each row to its nearest that is no near-duplicate of it."""
-    own: Nearness = nearness(X, X, group, device=device)
+    own: Nearness = nearest_two(X, X, group, device=device)
     return own.second_distance

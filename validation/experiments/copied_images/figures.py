@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from validation.experiments.copied_images.probes import COMPETITORS
-from validation.experiments.copied_images.verdicts import PREDICTORS, image_table, ranked, signal_table
+from validation.experiments.copied_images.verdicts import PREDICTORS, RULES, copied_area, image_table, signal_table
 from validation.figures import style
 
 __all__ = ["order_figure", "signals_figure"]
@@ -34,12 +36,11 @@ _SIGNALS = {
 
 
 def order_figure(curves: xr.Dataset) -> Figure:
-    """Left: copies of each training image against its t_c. Right: AUC of each number of an image for being copied."""
-    ranking = ranked(curves)
+    """Left: copies of each training image against its t_c. Middle, right: AUC of each number for being copied, by both rules."""
     sizes = np.unique(curves["P"].values)
     with style():
-        figure = Figure(figsize=(9.6, 4.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure = Figure(figsize=(12.6, 4.2), layout="constrained")
+        left, *rights = figure.subplots(1, 3)
         for colour, P in zip(_COLOURS, sizes, strict=False):
             members = np.flatnonzero(curves["P"].values == P)
             tables = [image_table(curves, m) for m in members]
@@ -52,33 +53,37 @@ def order_figure(curves: xr.Dataset) -> Figure:
                     np.sqrt(np.median(t[part])), n[part].mean(), n[part].std() / len(part) ** 0.5,
                     fmt="o", ms=6, color=colour, mec="k", ecolor="k", capsize=3,
                 )  # fmt: skip
-            auc = ranking["auc"].isel(member=members)
-            for i, predictor in enumerate(PREDICTORS):
-                values = auc.sel(predictor=predictor).values
+            for (i, predictor), (axis, rule) in product(
+                enumerate(PREDICTORS), zip(rights, RULES.values(), strict=True)
+            ):
+                values = np.array([copied_area(table, predictor, rule) for table in tables])
                 values = values[np.isfinite(values)]
                 x = i + 0.22 * (list(sizes).index(P) - (len(sizes) - 1) / 2)
-                right.plot(np.full(len(values), x), values, ".", ms=5, color=colour, alpha=0.6)
+                axis.plot(np.full(len(values), x), values, ".", ms=5, color=colour, alpha=0.6)
                 if len(values) > 1:
                     error = values.std(ddof=1) / len(values) ** 0.5
-                    right.errorbar(x + 0.05, values.mean(), error, fmt="o", ms=6, color=colour, mec="k", capsize=3)
+                    axis.errorbar(x + 0.05, values.mean(), error, fmt="o", ms=6, color=colour, mec="k", capsize=3)
         left.set(
             xlabel=r"collapse noise $\sqrt{t_c^\mu}$ of the training image [data units]",
             ylabel="samples that copy it, all snapshots",
         )
         left.set_title("one point an image; rings: means of sixths", loc="left", fontsize=9)
-        left.legend(fontsize=8)
-        right.axhline(0.5, color="k", lw=0.8, ls=":")
-        right.set_xticks(range(len(PREDICTORS)), [_NAMES[name] for name in PREDICTORS], fontsize=8)
-        right.set(ylabel='AUC for "copied at all" [1]', ylim=(0, 1))
-        right.set_title("dots: networks; rings: mean, standard error", loc="left", fontsize=9)
-        for axis in (left, right):
+        left.legend(fontsize=8, markerscale=3)
+        for axis, words in zip(
+            rights, ("distance below a third of the next", "distance below one radius"), strict=True
+        ):
+            axis.axhline(0.5, color="k", lw=0.8, ls=":")
+            axis.set_xticks(range(len(PREDICTORS)), [_NAMES[name] for name in PREDICTORS], fontsize=8)
+            axis.set(ylabel='AUC for "copied at all" [1]', ylim=(0.2, 1))
+            axis.set_title(f"copy: {words}\ndots: networks; rings: mean, standard error", loc="left", fontsize=9)
+        for axis in (left, *rights):
             axis.grid(alpha=0.25, lw=0.5)
     return figure
 
 
 def signals_figure(curves: xr.Dataset) -> Figure:
     """AUC of each signal for a copy against the noise at which it is taken, one panel a number of training images."""
-    table = signal_table(curves)
+    table = signal_table(curves, errors=False)
     sizes = [P for P in np.unique(table["P"].values)]
     sigma = table["sigma"].values
     with style():

@@ -59,7 +59,7 @@ def partial_correlation(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> floa
     return float((ab - ac * bc) / left**0.5) if left > 1e-12 else float("nan")
 
 
-def permutation_p(pairs: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 2000, seed: int = 0) -> float:
+def permutation_p(pairs: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 999, seed: int = 0) -> float:
     """Two-sided p-value of the mean rank correlation over networks: images are permuted within each network.
 
     pairs : (a, b) of each network; networks whose b is constant say nothing and are left out. Never below 1/(draws + 1)
@@ -87,7 +87,7 @@ def permutation_p(pairs: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 2
 
 
 def bootstrap_error(
-    statistic: Callable[..., np.ndarray], columns: Sequence[np.ndarray], draws: int = 400, seed: int = 0
+    statistic: Callable[..., np.ndarray], columns: Sequence[np.ndarray], draws: int = 200, seed: int = 0
 ) -> float:
     """Standard error of a statistic of columns (n,) each: its spread over draws of n rows with replacement.
 

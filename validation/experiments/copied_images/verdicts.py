@@ -20,10 +20,11 @@ from validation.experiments.copied_images.ranking import (
 from validation.experiments.shared import Row, replica_error
 from validation.simulation import Prediction, judge
 
-__all__ = ["PREDICTORS", "TARGETS", "conclude", "image_table", "ranked", "signal_table"]
+__all__ = ["PREDICTORS", "RULES", "TARGETS", "conclude", "copied_area", "image_table", "ranked", "signal_table"]
 
 PREDICTORS = ("t_c", "neighbour", "norm", "shuffled")
-TARGETS = ("copies", "first", "copies, fixed radius", "ideal")
+TARGETS = ("copies", "first", "copies, fixed radius", "first, fixed radius", "ideal")
+RULES = {"ratio < 1/3": "copied", "one radius": "copied, fixed radius"}
 _WORDS = {
     "t_c": "t_c",
     "neighbour": "distance to the nearest other image",
@@ -48,8 +49,8 @@ def image_table(curves: xr.Dataset, member: int) -> dict[str, np.ndarray]:
     """Columns over the images of one network, groups of near-duplicates as one image.
 
     t_c, neighbour, norm, shuffled; `copies` of it among all samples of all snapshots; `first`, the rank of the snapshot of its
-    first copy, negative so that early is large; `copied`, at the snapshot where nearest to half of the images are; `copies, fixed
-    radius`; `ideal`, copies among samples of the empirical score.
+    first copy, negative so that early is large; `copied`, at the snapshot where nearest to half of the images are; these by one
+    radius for all images (`close` of `copies_of`); `ideal`, copies among samples of the empirical score.
     """
     at = curves.isel(member=member)
     known = np.isfinite(at["t_c"].values) & (at["rest"].fillna(1).values == 0)
@@ -61,28 +62,27 @@ def image_table(curves: xr.Dataset, member: int) -> dict[str, np.ndarray]:
         found = np.stack([at[name].values.reshape(-1, at.sizes[samples]) for name in (rule, nearest)]).astype(int)
         return np.stack([np.bincount(n[r == 1], minlength=len(image)) for r, n in zip(*found, strict=True)])
 
-    by_step = counts("copy", "nearest", "sample")
-    seen = by_step > 0
-    half = np.abs(seen[:, known].mean(axis=1) - 0.5).argmin()
-    first = np.where(seen.any(axis=0), seen.argmax(axis=0), steps)
-    columns = {
-        **{name: at[name].values for name in PREDICTORS},
-        "copies": by_step.sum(axis=0),
-        "first": -first,
-        "copied": seen[half],
-        "copies, fixed radius": counts("close", "nearest", "sample").sum(axis=0),
-        "ideal": counts("ideal_copy", "ideal_nearest", "ideal_sample").sum(axis=0),
-    }
+    columns = {name: at[name].values for name in PREDICTORS}
+    for rule, words in (("copy", ""), ("close", ", fixed radius")):
+        by_step = counts(rule, "nearest", "sample")
+        seen = by_step > 0
+        half = np.abs(seen[:, known].mean(axis=1) - 0.5).argmin()
+        columns |= {
+            f"copies{words}": by_step.sum(axis=0),
+            f"first{words}": -np.where(seen.any(axis=0), seen.argmax(axis=0), steps),
+            f"copied{words}": seen[half],
+        }
+    columns["ideal"] = counts("ideal_copy", "ideal_nearest", "ideal_sample").sum(axis=0)
     return {name: values[known] for name, values in columns.items()}
 
 
 def ranked(curves: xr.Dataset) -> xr.Dataset:
     """Rank correlations (predictor, target, member) with permutation p over networks of one P, partial ones given the neighbour's
-    distance, and AUCs of `copied` (predictor, member), with bootstrap errors."""
+    distance, and AUCs of `copied` (predictor, rule, member), with bootstrap errors."""
     images = [image_table(curves, m) for m in range(curves.sizes["member"])]
     shape = (len(PREDICTORS), len(TARGETS), len(images))
     rho, error, partial = np.full((3, *shape), np.nan)
-    auc, auc_error = np.full((2, len(PREDICTORS), len(images)), np.nan)
+    auc, auc_error = np.full((2, len(PREDICTORS), len(RULES), len(images)), np.nan)
     for m, table in enumerate(images):
         for i, predictor in enumerate(PREDICTORS):
             a = table[predictor]
@@ -91,9 +91,9 @@ def ranked(curves: xr.Dataset) -> xr.Dataset:
                 error[i, j, m] = bootstrap_error(rank_correlation, (a, table[target]), seed=m)
                 if predictor != "neighbour":
                     partial[i, j, m] = partial_correlation(a, table[target], table["neighbour"])
-            if min(table["copied"].sum(), (~table["copied"]).sum()) >= _LITTLE:
-                auc[i, m] = area_under_curve(a, table["copied"])
-                auc_error[i, m] = bootstrap_error(area_under_curve, (a, table["copied"]), seed=m)
+            for j, rule in enumerate(RULES.values()):
+                auc[i, j, m] = copied_area(table, predictor, rule)
+                auc_error[i, j, m] = bootstrap_error(area_under_curve, (a, table[rule]), seed=m)
     P = curves["P"].values
     p = np.full((len(PREDICTORS), len(TARGETS), len(images)), np.nan)
     for size in np.unique(P):
@@ -108,13 +108,20 @@ def ranked(curves: xr.Dataset) -> xr.Dataset:
             "rho_error": (axes, error),
             "rho_given_neighbour": (axes, partial),
             "p_over_networks": (axes, p),
-            "auc": (("predictor", "member"), auc),
-            "auc_error": (("predictor", "member"), auc_error),
+            "auc": (("predictor", "rule", "member"), auc),
+            "auc_error": (("predictor", "rule", "member"), auc_error),
             "images": ("member", [len(table["t_c"]) for table in images]),
-            "copied": ("member", [int(table["copied"].sum()) for table in images]),
+            "copied": (("rule", "member"), [[int(table[rule].sum()) for table in images] for rule in RULES.values()]),
         },
-        {"predictor": list(PREDICTORS), "target": list(TARGETS), "P": ("member", P)},
+        {"predictor": list(PREDICTORS), "target": list(TARGETS), "rule": list(RULES), "P": ("member", P)},
     )
+
+
+def copied_area(table: dict[str, np.ndarray], predictor: str, rule: str) -> float:
+    """AUC of a number of each image for `rule`, "copied" or that with one radius; NaN with fewer than five of either kind."""
+    copied = table[rule]
+    few = min(copied.sum(), (~copied).sum()) < _LITTLE
+    return float("nan") if few else float(area_under_curve(table[predictor], copied))
 
 
 def _ranking_rows(ranking: xr.Dataset) -> list[Row]:
@@ -131,11 +138,13 @@ def _ranking_rows(ranking: xr.Dataset) -> list[Row]:
                     note += f"; with the neighbour's distance taken out {_told(partial)}"
                 quantity = f"concordance (1 + rho)/2 of {_WORDS[predictor]} with {_targets(target)}"
                 rows.append(_row(quantity, f"P = {P}", (1 + at["rho"].values) / 2, note))
-        for predictor in PREDICTORS:
-            at = part.sel(predictor=predictor)
-            note = f"AUC {_told(at['auc'].values, at['auc_error'].values, 'images')}"
-            note += f"; {at['copied'].values.tolist()} of {at['images'].values.tolist()} images copied"
-            rows.append(_row(f"AUC of {_WORDS[predictor]} for copied at all", f"P = {P}", at["auc"].values, note))
+        for rule in RULES:
+            for predictor in PREDICTORS:
+                at = part.sel(predictor=predictor, rule=rule)
+                note = f"AUC {_told(at['auc'].values, at['auc_error'].values, 'images')}"
+                note += f"; {at['copied'].values.tolist()} of {at['images'].values.tolist()} images copied"
+                quantity = f"AUC of {_WORDS[predictor]} for copied at all, {rule}"
+                rows.append(_row(quantity, f"P = {P}", at["auc"].values, note))
     return rows
 
 
@@ -144,6 +153,7 @@ def _targets(target: str) -> str:
         "copies": "the number of copies",
         "first": "how early it is first copied",
         "copies, fixed radius": "the number of copies within one radius for all images",
+        "first, fixed radius": "how early it is first copied within one radius for all images",
         "ideal": "the number of copies by the empirical score (control)",
     }[target]
 
@@ -188,7 +198,7 @@ def _audit_rows(curves: xr.Dataset, audits: xr.Dataset) -> list[Row]:
 # --- signals ----------------------------------------------------------------------------------------------------------
 
 
-def signal_table(curves: xr.Dataset) -> xr.Dataset:
+def signal_table(curves: xr.Dataset, *, errors: bool = True) -> xr.Dataset:
     """AUC of every signal for "this sample is a copy" over (probe, sigma, member), with bootstrap errors; see `SIGNS`.
 
     Of competitors (distances to the training set) and of `norm` too; `shuffled`, the dimension of other samples, is the null.
@@ -205,7 +215,9 @@ def signal_table(curves: xr.Dataset) -> xr.Dataset:
         for k, m in np.ndindex(*shape[1:]):
             if min(marked[m].sum(), (~marked[m]).sum()) >= _LITTLE:
                 auc[i, k, m] = area_under_curve(values[k, m], marked[m])
-                error[i, k, m] = bootstrap_error(area_under_curve, (values[k, m], marked[m]), 200, seed=m)
+                error[i, k, m] = (
+                    bootstrap_error(area_under_curve, (values[k, m], marked[m]), seed=m) if errors else np.nan
+                )
     axes = ("probe", "sigma", "member")
     coords = {"probe": names, "sigma": curves["sigma"].values, "P": ("member", curves["P"].values)}
     share = ("member", marked.mean(axis=1))

@@ -21,7 +21,7 @@ from numerics.domain import DomainError, positive
 from validation.data import THRESHOLD, find_copies, find_duplicates
 from validation.points import duplicate_groups
 from validation.samples.calibration import LOWEST, Fraction, discoveries, excess, p_values, ratio_p_values
-from validation.samples.nearness import Nearness, leave_one_out, nearness
+from validation.samples.nearness import Nearness, leave_one_out, nearest_two
 from validation.samples.statistics import authenticity, copying_statistic
 
 __all__ = ["SampleAudit", "audit_samples"]
@@ -174,7 +174,7 @@ def audit_samples(
             dropped.append(left_out)
         if len(held_out) < 2:
             raise DomainError("held_out", "a set of training points", "at least 2 points that the training set has not")
-        fresh = nearness(held_out, train, group, shape=shape, device=device)
+        fresh = nearest_two(held_out, train, group, shape=shape, device=device)
         null = f"{len(held_out):,} held-out points"
     else:
         fresh, others = leave_one_out(train, group, device=device)
@@ -187,7 +187,7 @@ def audit_samples(
             raise DomainError(
                 "train", "near-duplicates only", "a set with at least 2 points that are no near-duplicates"
             )
-    near = nearness(generated, train, group, shape=shape, device=device, progress=progress)
+    near = nearest_two(generated, train, group, shape=shape, device=device, progress=progress)
     p, p_ratio = p_values(near.distance, fresh.distance), ratio_p_values(near.ratio, fresh.ratio)
     copy = discoveries(p_ratio, rate)
     limit = max(p_ratio[copy], default=rate / len(copy))

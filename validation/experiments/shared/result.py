@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ def concluded(
     shown = {"preset": preset.name, "seed": seed, "device": device, **(arguments or {})}
     command = f"validation.experiments.{name}.run({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
     seconds = round(time.perf_counter() - started, 1)
-    made = provenance(command=command, preset=vars(preset), seed=seed, **told, seconds=seconds)
+    made = provenance(command=command, preset=asdict(preset), seed=seed, **told, seconds=seconds)
     return ExperimentResult(name, claim, rows, curves, made)
 
 

@@ -50,10 +50,10 @@ def spectrum_by_products(
 def _quantiles(nodes: np.ndarray, weights: np.ndarray, N: int) -> np.ndarray:
     """N numbers, decreasing, with the distribution of the nodes: those at (k - 1/2)/N of it.
 
-    >>> _quantiles(np.array([0.0, 1.0]), np.array([0.5, 0.5]), 4).tolist()
-    [1.0, 0.75, 0.25, 0.0]
+    >>> _quantiles(np.array([0.0, 1.0]), np.array([0.25, 0.75]), 4).tolist()
+    [1.0, 1.0, 1.0, 0.0]
     """
     order = np.argsort(nodes)
-    nodes, weights = nodes[order], weights[order] / weights.sum()
-    middles = np.cumsum(weights) - weights / 2
-    return np.interp((np.arange(N, 0, -1) - 0.5) / N, middles, nodes)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    at = np.searchsorted(reached, (np.arange(N, 0, -1) - 0.5) / N)
+    return nodes[order][np.minimum(at, len(nodes) - 1)]

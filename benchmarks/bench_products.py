@@ -3,7 +3,7 @@
 python benchmarks/bench_products.py --save unet-32 --size 32             # a pipeline's folder, and images to go with it
 geomem spectrum unet-32/images.npy --model unet-32 --points 6 --probes 4 --centre 0 --unit 1 --out cifar.png
 python benchmarks/bench_products.py --size 64                             # dimension, density, directions at N = 12 288
-python benchmarks/bench_products.py --size 256 --points 1 --steps 8 --k 2 # N = 196 608
+python benchmarks/bench_products.py --size 256 --points 1 --probes 2 --steps 4 --k 1   # N = 196 608
 """
 
 from __future__ import annotations

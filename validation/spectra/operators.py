@@ -197,14 +197,19 @@ class JacobianOperator:
                 return False
             with as_found(face.modules), torch.no_grad():
                 if not across:
-                    known = quotient(0, u[0])
-                    gap, size = value - known.value - u[0] / self.t, known.value + u[0] / self.t
-                    return float(gap.norm()) <= ERRORS * known.error + SHARE * float(size.norm())
+                    own = quotient(0, u[0])
+                    gap, size = value - own.value - u[0] / self.t, own.value + u[0] / self.t
+                    return float(gap.norm()) <= ERRORS * own.error + SHARE * float(size.norm())
                 generator = torch.Generator().manual_seed(1)
                 others = torch.randn(across, self.N, generator=generator, dtype=torch.float64).to(self.x)
-                found = [(w / w.norm(), quotient(0, w / w.norm())) for w in others]
+                others = others / others.norm(dim=1, keepdim=True)
+                if self.method == "forward mode":  # which was compared itself
+                    known = [Slope(forward(w[None])[0], 0.0, 0.0) for w in others]
+                else:
+                    known = [quotient(0, w) for w in others]
+            found = zip(others, known, strict=True)
             pairs = torch.tensor([[float(value @ w), float(u[0] @ (q.value + w / self.t))] for w, q in found])
-            error = ERRORS * max(q.error for _, q in found)
+            error = ERRORS * max(q.error for q in known)
             return float((pairs[:, 0] - pairs[:, 1]).norm()) <= error + SHARE * float(pairs[:, 1].norm())
 
         def serves(name: str, act: Callable[[torch.Tensor], torch.Tensor], across: int = 0) -> bool:

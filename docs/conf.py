@@ -8,7 +8,7 @@ copyright = "2026, the geomem developers"
 version = release = installed("geomem")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # and with it myst_parser
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
@@ -20,6 +20,7 @@ extensions = [
 bibtex_bibfiles = ["references.bib"]
 myst_enable_extensions = ["amsmath", "dollarmath", "colon_fence", "deflist"]
 exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py"]
+nb_execution_mode = "off"  # outputs are stored; tests/test_notebooks.py runs the notebooks
 suppress_warnings = ["config.cache"]
 
 sphinx_gallery_conf = {

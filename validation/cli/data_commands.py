@@ -174,7 +174,7 @@ def train(
     blocks: Annotated[int | None, typer.Option(help="Residual blocks (a level).", min=1)] = None,
     hidden: Annotated[int | None, typer.Option(help="Units inside a block (mlp), by default its width.", min=1)] = None,
     activation: Annotated[str | None, typer.Option(help="silu, or bump, which memorises in fewer steps (mlp).")] = None,
-    optimizer: Annotated[str, typer.Option(help="adam; muon for the hidden matrices of an mlp; or sgd.")] = "adam",
+    optimizer: Annotated[str, typer.Option(help="adam; muon for hidden matrices and kernels; or sgd.")] = "adam",
     sigma: Annotated[str, typer.Option(help="Range of noise that is learned, low,high in data units.")] = "0.002,10",
     precision: Annotated[str, typer.Option(help="auto (bfloat16 on cuda), float32, float64 or bfloat16.")] = "auto",
     key: Key = None,

@@ -3,8 +3,8 @@
     python benchmarks/bench_effective_dimension.py --out docs/results/spectra/products.csv
 
 The score of Gaussian fields with the spectrum 1/k^2, plus a fifth of what a UNet of diffusers with random weights says, at
-N = 64, 784 and 3072, one point, sigma = 0.3. The reference is the dense Jacobian: the error of a dimension is its distance from the
-trace, that of directions kept (eigenvalues below 1/2) from the eigenvalues' count.
+N = 64, 784 and 3072, one point, sigma = 0.3. The reference is the dense Jacobian: the error of a dimension is its distance from
+the trace, that of directions kept (eigenvalues below 1/2) from the eigenvalues' count.
 Frames have no eigenvalues: directions kept are counted by their singular values, and the dimension is N less their sum.
 """
 

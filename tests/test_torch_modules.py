@@ -422,6 +422,7 @@ def test_a_page_repeats_the_options_of_a_module(home, monkeypatch):
     command = found.command("audit", "--model", "nets.py:bare")
     assert "--convention=edm" in command
     assert "--weights=plain.safetensors" in command
+    assert "--convention" not in found.command("audit", "--points")  # which would be refused without --model
 
 
 def test_forms_are_told_by_name(home):

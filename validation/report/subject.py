@@ -42,7 +42,9 @@ class Asked:
         if self.model is not None and (not self.pipeline or self.latent) and "--model" not in more:
             name, more = "report", ("--model", str(self.model))
         own = [str(self.path)] if self.path is not None and not (self.model and not self.pipeline) else []
-        return shlex.join(["geomem", name, *own, *self.words, *more])
+        of_network = {f"{option_of(key)}={value}" for key, value in self.network.items()}  # left out without --model
+        words = [word for word in self.words if "--model" in more or word not in of_network]
+        return shlex.join(["geomem", name, *own, *words, *more])
 
     def spectrum_subject(self) -> Subject:
         """The training set in its principal axes, without the network."""

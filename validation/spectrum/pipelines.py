@@ -21,8 +21,10 @@ from validation.networks.pipelines import check_conventions, encode_images, is_p
 from validation.networks.torch_modules import OpenedModule, is_module
 from validation.option_names import option_of
 from validation.spectra import asymmetry, modules_of
+from validation.spectrum.products import DENSE
 from validation.spectrum.subjects import FRESH, INSIDE, Subject, fresh_parts, principal
 
+_TOGETHER = 1 << 14  # numbers of points that are differentiated at once
 _HOW = (
     "convention",
     "prediction",
@@ -136,7 +138,9 @@ def open_pipeline(
         remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
         its_own = None if face is None else face.shape
         raise DomainError("--model", str(path), f"a network of images {shape}; its own are {its_own}", remedy)
-    face.differentiation.chunk = max(1, 4096 // math.prod(shape))
+    if math.prod(shape) > DENSE:
+        face.cast(torch.float32)  # products with J = -(1 - D')/t are good to rounding; its matrix is not made
+    face.differentiation.chunk = max(1, _TOGETHER // math.prod(shape))
     face.module.to(device)
     remarks = [*face.remarks, *remarks]
     if centre is None and unit is None and module is None:
@@ -172,7 +176,7 @@ def _with_module(
         remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
         raise DomainError("--model", str(path), f"a network of points {shape}; its own are {face.shape}", remedy)
     parts = fresh_parts(split(dataset.X, dataset.held_out, seed=seed, limit=FRESH), dataset.name)
-    face.differentiation.chunk = max(1, 4096 // math.prod(shape))
+    face.differentiation.chunk = max(1, _TOGETHER // math.prod(shape))
     for module in modules_of(face.module):
         module.to(device)
 

@@ -40,6 +40,7 @@ PREDICTIONS: Mapping[str, str] = MappingProxyType(  # option: `predicts` of Mode
 )
 _OF_SCHEDULER = {"noise": "epsilon", "x0": "sample", "v": "v_prediction"}
 _BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
+_DOUBLE = 512  # numbers a point up to which code of the user's is asked in float64: matrices at small noise need that
 _OPTIONS = ("convention", "prediction", "level", "sigma_data", "scheduler")
 _READY = "left out: the function returns a score, which has its convention"
 _TELL = (
@@ -137,7 +138,8 @@ def open_module(
 
     def make(shape: Sequence[int]) -> ModelScore:
         said = ""
-        for network in dict.fromkeys((_double(built) if form == "function" else built, built)):
+        small = form == "function" and math.prod(shape) <= _DOUBLE
+        for network in dict.fromkeys((_double(built) if small else built, built)):
             for whole in (False, True)[: 1 + stepped]:
                 face = module_score(network, shape, alphas_cumprod=bars, nearest=whole, **known, **scale)
                 said = said or _fails(face, shape)
@@ -225,7 +227,7 @@ def _named(module: Any, shape: Sequence[int], predicts: str, convention: str, **
 
 
 def _double(module: Any) -> Any:
-    """A copy in float64, which Jacobians at small noise need; itself, where it is no module."""
+    """A copy in float64; itself, where it is no module."""
     return copy.deepcopy(module).to(torch.float64) if isinstance(module, torch.nn.Module) else module
 
 

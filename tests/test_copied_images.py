@@ -9,9 +9,11 @@ from scipy import stats
 from numerics.domain import DomainError
 from validation.experiments import copied_images
 from validation.experiments.copied_images import ranking as r
-from validation.experiments.copied_images.probes import copies_of, describe
+from validation.experiments.copied_images.probes import copies_of, describe, drawn
 from validation.experiments.copied_images.snapshots import snapshots, subsets
 from validation.experiments.copied_images.verdicts import TARGETS, image_table, ranked
+from validation.score import EmpiricalScore
+from validation.spectra import Empirical
 from validation.training import NoiseLevels, TrainingConfig
 
 TOY = copied_images.Preset(
@@ -92,6 +94,17 @@ def test_copies_are_given_to_their_image_and_its_group():
     known = describe(X, draws=8)
     assert np.flatnonzero(known["rest"].values).tolist() == [31]
     assert sorted(known["shuffled"].values) == sorted(known["t_c"].values)
+
+
+def test_from_noised_points_the_empirical_score_draws_each_equally_often():
+    """2000 samples, a tenth of them around the far point within 5 binomial errors; from Gaussian noise it comes too seldom."""
+    X = torch.zeros(10, 4, dtype=torch.float64)
+    X[:9] = 0.1 * torch.randn(9, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    X[9, 0] = 9.0
+    ideal, noise = Empirical(EmpiricalScore(X, dtype="float64")), NoiseLevels(0.1, 3.0)
+    far = [float((drawn(ideal, X, noise, 2000, 16, (0,), noised=n)[:, 0] > 5).double().mean()) for n in (True, False)]
+    assert abs(far[0] - 0.1) < 5 * (0.09 / 2000) ** 0.5
+    assert far[1] < 0.1 - 5 * (0.09 / 2000) ** 0.5
 
 
 def made_up(follows, P=60, members=3, samples=1500, seed=0):

@@ -48,6 +48,7 @@ _HELD_OUT = 1000  # images at most that are the null of audits
 class Preset:
     """Networks and their training, when they are looked at, and how much is drawn and measured then.
 
+    noised : whether samples start from noised training images, and not from Gaussian noise around their mean
     members : (P, number of networks) pairs; snapshots : ascending optimiser steps; samples : drawn from each network at each, and
     `ideal` from the empirical score; flow : steps of the flow; sigmas : noise of the signals, data units; signal_samples,
     draws, probes : of them
@@ -65,6 +66,7 @@ class Preset:
     signal_samples: int = 200
     draws: int = 2
     probes: int = 4
+    noised: bool = False
 
     @property
     def sizes(self) -> list[int]:
@@ -223,7 +225,8 @@ def _drawn(
     for m, own in enumerate(sets):
         flat = own.flatten(1).double()
         score = _score(denoiser, m, preset)
-        x = drawn(score, flat, preset.training.noise, preset.samples, preset.flow, (*seed, m)).cpu().numpy()
+        x = drawn(score, flat, preset.training.noise, preset.samples, preset.flow, (*seed, m), noised=preset.noised)
+        x = x.cpu().numpy()
         rows, device = flat.cpu().numpy(), str(own.device)
         part = xr.merge([copies_of(x, rows, device=device), audited(x, rows, held_out, device=device)])
         found.append(part.assign(x=(("sample", "pixel"), x.astype(np.float32))))
@@ -237,7 +240,8 @@ def _images(sets: list[torch.Tensor], preset: Preset, seed: int, device: str) ->
         flat = own.flatten(1).double()
         rows = flat.cpu().numpy()
         ideal = Empirical(EmpiricalScore(flat, device=device, dtype="float64"))
-        x = drawn(ideal, flat, preset.training.noise, preset.ideal, preset.flow, (seed, 7, m)).cpu().numpy()
+        x = drawn(ideal, flat, preset.training.noise, preset.ideal, preset.flow, (seed, 7, m), noised=preset.noised)
+        x = x.cpu().numpy()
         near = copies_of(x, rows, device=device)
         own_copies = near.rename({name: f"ideal_{name}" for name in near.data_vars}).rename(sample="ideal_sample")
         found.append(xr.merge([describe(rows, seed, device=device), own_copies]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,10 +47,24 @@ def describe(X: np.ndarray, seed: int = 0, draws: int = 64, device: str = "cpu")
 
 
 def drawn(
-    score: ScoreFunction, X: torch.Tensor, noise: NoiseLevels, samples: int, steps: int, seed: Any
+    score: ScoreFunction,
+    X: torch.Tensor,
+    noise: NoiseLevels,
+    samples: int,
+    steps: int,
+    seed: tuple[int, ...],
+    *,
+    noised: bool = False,
 ) -> torch.Tensor:
-    """(samples, N) by the probability flow from Gaussian noise around the mean of X (P, N)."""
-    start = X.mean(dim=0) + noise.sigma_max * generator(X.shape[1], seed, X.device).rows(samples)
+    """(samples, N) by the probability flow from Gaussian noise around the mean of X (P, N), or around its points if `noised`.
+
+    The second is the law of noised data at any sigma_max; the first only where sigma_max is far above the spread of X.
+    """
+    centre = X.mean(dim=0)
+    if noised:
+        rows = np.random.default_rng((*seed, 11)).integers(0, len(X), samples)
+        centre = X[torch.from_numpy(rows).to(X.device)]
+    start = centre + noise.sigma_max * generator(X.shape[1], seed, X.device).rows(samples)
     return draw(score, start, noise, steps)
 
 

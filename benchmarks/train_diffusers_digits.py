@@ -1,6 +1,6 @@
 """A class-conditional pipeline trained with diffusers' own loop on digits of 32 x 32 pixels, for the commands to measure.
 
-    python benchmarks/train_diffusers_digits.py --out digits32
+    python benchmarks/train_diffusers_digits.py --out digits32 --steps 800
     geomem audit digits32/class3.npy --model digits32/pipeline --class 3
     geomem spectrum --model digits32/pipeline --class 3 --samples digits32/samples3.npy --limit 8 --points 3 --out signals.png
     geomem samples digits32/samples3.npy --train digits32/images.npy --test digits32/fresh.npy --out copies

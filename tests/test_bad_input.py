@@ -461,6 +461,11 @@ DATA = {
     "bad.safetensors": b"123",
     "pipe/model_index.json": b"{",
     "list/model_index.json": b"[1]",
+    "net.py": b"import torch\n\ndef net():\n    return torch.nn.Linear(3, 3)\n",
+    "broken.py": b"def net(:",
+    "trap.pkl": pickle.dumps(Trap()),
+    "trap.pt": pickle.dumps(Trap()),
+    "file.pt2": b"x",
 }
 
 
@@ -473,6 +478,7 @@ DIAGRAM = ["phase-diagram", "--points", "3"]
 TRAIN = ["train", "x.npy", "--steps", "2", "--out", "m.safetensors"]
 WINDOW = ["window", "x.npy", "-P", "100", "--sizes", "5,9"]
 SAMPLES = ["samples", "x.npy", "--train", "x.npy"]
+VE = ["--convention", "ve", "--prediction", "x0"]
 READERS = [["audit"], ["spectrum"], ["train"], ["report"]]
 COMMANDS = [
     *_with(TIMES, "--alpha", "", "a", "nan", "inf", "-inf", "0", "-1", "1e400", "0x10", "1,2", "½"),
@@ -543,7 +549,17 @@ COMMANDS = [
       for o, v in (("--scheduler", "nope"), ("--variant", "fp16"), ("--centre", "a"), ("--unit", "0"))],
     *[[c, "x.npy", o, v] for c in ("audit", "spectrum", "report")
       for o, v in (("--class", "0"), ("--class", "a"), ("--embeddings", "missing.npy"), ("--prompt", "a dog"),
-                   ("--guidance", "2"), ("--guidance", "nan"), ("--null-class", "0"), ("--null-class", "a"))],
+                   ("--guidance", "2"), ("--guidance", "nan"), ("--null-class", "0"), ("--null-class", "a"),
+                   ("--convention", "edm"), ("--prediction", "x0"), ("--level", "t"), ("--sigma-data", "1"),
+                   ("--sigma-data", "a"), ("--weights", "x.npy"))],
+    *[[c, "x.npy", "--model", m, *more] for c in ("audit", "spectrum", "report") for m, more in (
+        ("net.py", []), ("net.py:", []), ("net.py:none", []), ("no.py:net", []), ("net.py:net", []), ("broken.py:net", []),
+        ("trap.pkl", []), ("trap.pt", []), ("file.pt2", []), ("net.py:net", [*VE, "--level", "a"]),
+        ("net.py:net", ["--convention", "a", "--prediction", "x0"]), ("net.py:net", ["--convention", "ve", "--prediction", "a"]),
+        ("net.py:net", [*VE, "--weights", "missing.pt"]), ("net.py:net", [*VE, "--weights", "trap.pt"]),
+        ("net.py:net", [*VE, "--weights", "file"]), ("net.py:net", [*VE, "--sigma-data", "1"]),
+        ("net.py:net", ["--convention", "edm", "--prediction", "edm", "--sigma-data", "0"]),
+        ("net.py:net", ["--convention", "ddpm", "--prediction", "x0"]), ("net.py:net", [*VE, "--class", "1"]))],
     *[["report", "x.npy", o, v] for o, v in (
         ("--model", "missing"), ("--model", "file"), ("--model", "dir"), ("--samples", "missing.npy"), ("--samples", "file"),
         ("--scheduler", "nope"), ("--variant", "fp16"), ("--centre", "a"), ("--centre", "0"), ("--unit", "0"))],

@@ -211,8 +211,8 @@ def test_a_saved_pipeline_is_the_network_it_was(saved):
     assert halved.t_range == pytest.approx([t / 4 for t in face.t_range])
 
 
-def test_what_the_page_on_networks_shows_runs(saved, tmp_path, monkeypatch):
-    page = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
+def test_what_the_page_on_models_shows_runs(saved, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
     (shown,) = [part for part in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "from_pretrained" in part]
     shutil.copytree(saved, tmp_path / "ddpm-digits")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The table of docs/models.md: every filled cell is run, on a tiny pipeline that diffusers saved."""
+"""The table of docs/models.md: every filled cell is run, on a tiny pipeline that diffusers saved or a tiny torch module."""
 
 import json
 import re
@@ -11,12 +11,14 @@ from safetensors.torch import save_file
 
 from validation.audit import audit_pipeline
 from validation.data import load
+from validation.networks.torch_modules import call_function
 from validation.spectrum import run, run_samples
 
 diffusers = pytest.importorskip("diffusers")
 
 PAGE = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")][
+TABLE = PAGE[PAGE.index("| kind of pipeline") :].partition("\n\n")[0]  # the page has other tables below
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE.splitlines() if line.startswith("| ")][
     1:
 ]
 COMMANDS = ("audit --model", "spectrum --model", "spectrum --samples")
@@ -111,19 +113,49 @@ KINDS = {  # network, scheduler, autoencoder, options of the condition
 }
 
 
+MODULE = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, y, sigma):
+        return y / (1 + sigma[:, None, None, None] ** 2) + 0.1 * self.inner(y)
+
+
+def net():
+    return Net()
+"""
+CONVENTION = {"convention": "edm", "prediction": "x0"}
+MODULES = {  # what is given to --model
+    "torch module, own code": "nets.py:net",
+    "torch module, weights by name": "nets.py:net",
+    "torch module, TorchScript": "net.pt",
+    "torch module, torch.export": "net.pt2",
+}
+LIGHT = ("pixels, EDM", "torch module, own code")
+
 CELLS = [  # a spectrum makes dense Jacobians at every point: seconds each, one kind in every run
-    pytest.param(kind, command, marks=[pytest.mark.slow] * (command == "spectrum --model" and kind != "pixels, EDM"))
-    for kind in KINDS
+    pytest.param(kind, command, marks=[pytest.mark.slow] * (command == "spectrum --model" and kind not in LIGHT))
+    for kind in (*KINDS, *MODULES)
     for command in COMMANDS
 ]
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Folder and options of a kind, made when it is first asked for."""
+    """Folder, model and options of a kind, made when it is first asked for."""
     home, made = tmp_path_factory.mktemp("kinds"), {}
 
     def of(kind):
+        if kind in MODULES and kind not in made:
+            folder = home / str(len(made))
+            folder.mkdir()
+            made[kind] = folder, *_module(kind, folder)
+            _images(folder)
         if kind not in made:
             network, scheduler, autoencoder, options = KINDS[kind]
             torch.manual_seed(0)
@@ -139,17 +171,43 @@ def saved(tmp_path_factory):
                 tensors = {"prompt_embeds": torch.ones(3, 6), "pooled_prompt_embeds": torch.ones(5)}
                 save_file({name: tensors[name] for name in options["embeddings"]}, folder / "text.safetensors")
                 options = options | {"embeddings": str(folder / "text.safetensors")}
-            small = load().X.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4))  # digits of 4 x 4: matrices are small
-            np.save(folder / "images.npy", small[:24])
-            np.save(folder / "made.npy", small[:4])
-            made[kind] = folder, options
+            _images(folder)
+            made[kind] = folder, folder, options
         return made[kind]
 
     return of
 
 
+def _images(folder):
+    small = load().X.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4))  # digits of 4 x 4: matrices are small
+    np.save(folder / "images.npy", small[:24])
+    np.save(folder / "made.npy", small[:4])
+
+
+def _module(kind, folder):
+    """Code, weights, TorchScript and exported module of one network; which of them is given, with its options."""
+    torch.manual_seed(0)
+    (folder / "nets.py").write_text(MODULE)
+    net, example, batch = (
+        call_function(folder / "nets.py:net"),
+        (torch.zeros(2, 1, 4, 4), torch.ones(2)),
+        torch.export.Dim("B"),
+    )
+    if kind.endswith("name"):
+        save_file({f"ema.{name}": tensor for name, tensor in net.state_dict().items()}, folder / "weights.safetensors")
+        return folder / "nets.py:net", CONVENTION | {"weights": folder / "weights.safetensors"}
+    if kind.endswith("TorchScript"):
+        with pytest.warns(DeprecationWarning, match="jit"):
+            torch.jit.trace(net, example).save(str(folder / "net.pt"))
+    elif kind.endswith("export"):
+        torch.export.save(
+            torch.export.export(net, example, dynamic_shapes=({0: batch}, {0: batch})), folder / "net.pt2"
+        )
+    return folder / MODULES[kind], CONVENTION
+
+
 def test_the_table_has_every_kind_and_no_empty_cell():
-    assert [row[0] for row in ROWS] == list(KINDS)
+    assert [row[0] for row in ROWS] == [*KINDS, *MODULES]
     assert all(cell.startswith("yes") for row in ROWS for cell in row[2:])
     head = next(line for line in PAGE.splitlines() if line.startswith("| kind"))
     assert re.findall(r"`([^`]+)`", head) == list(COMMANDS)
@@ -157,13 +215,13 @@ def test_the_table_has_every_kind_and_no_empty_cell():
 
 @pytest.mark.parametrize(("kind", "command"), CELLS)
 def test_a_filled_cell_runs(kind, command, saved, tmp_path, monkeypatch):
-    folder, options = saved(kind)
+    folder, model, options = saved(kind)
     monkeypatch.setattr("validation.figures.save", lambda figure, path: path)  # drawn, not rendered: that takes seconds
     monkeypatch.setattr("validation.spectrum.signals.save", lambda figure, path: path)
     monkeypatch.setattr("validation.spectrum.command._with_dimension", lambda result, *_: result)
-    common = {"model": folder, "probes": 2, "network": options}
+    common = {"model": model, "probes": 2, "network": options}
     if command == "audit --model":
-        _, losses = audit_pipeline(folder, folder / "images.npy", points=4, network=options)
+        _, losses = audit_pipeline(model, folder / "images.npy", points=4, network=options)
         assert np.isfinite(losses["network"]).all()
         remarks = losses.attrs.get("remarks", "")
     elif command == "spectrum --model":

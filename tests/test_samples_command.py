@@ -12,7 +12,7 @@ from numerics.domain import DomainError
 from validation.data import load
 from validation.samples import audit_samples, samples, samples_lines, write_samples
 from validation.samples.calibration import Fraction, discoveries, excess, p_values, ratio_p_values
-from validation.samples.nearness import nearness
+from validation.samples.nearness import nearest_two
 from validation.samples.statistics import copying_statistic
 from validation.samples.transforms import variants
 from validation.score import EmpiricalScore
@@ -155,7 +155,7 @@ def test_on_an_accelerator(digits, cuda):
 
 def test_nearness_is_that_of_brute_force(digits):
     train, held_out, _ = digits
-    found = nearness(held_out, train, np.full(len(train), -1))
+    found = nearest_two(held_out, train, np.full(len(train), -1))
     distance = np.sqrt(((held_out[:, None].astype(float) - train[None]) ** 2).mean(axis=2))
     np.testing.assert_allclose(found.distance, np.sort(distance, axis=1)[:, 0])
     np.testing.assert_allclose(found.ratio, found.distance / np.sort(distance, axis=1)[:, 1])

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from numerics.domain import DomainError
 from validation.audit.networks import report_lines
 from validation.networks import NetworkScore
+from validation.networks.unet import SideBySide
 from validation.spectra.score_functions import GaussianScore
 from validation.training import NoiseLevels, Trainer, TrainingConfig, distributed, load_denoiser
 from validation.training.batches import Batches
@@ -301,6 +302,37 @@ def test_muon_is_torchs_matrix_by_matrix(shape):
     assert (without - theirs).norm() > 0.2 * theirs.norm()  # negative control: no momentum, no factor for the shape
 
 
+def test_muon_takes_kernels_as_matrices_alone_or_with_others():
+    """Two kernels of one shape in one stack are what each is as a single matrix (fan_out, fan_in times places)."""
+    g = torch.Generator().manual_seed(2)
+    kernels = [torch.nn.Parameter(torch.zeros(6, 2, 3, 3, dtype=torch.float64)) for _ in range(2)]
+    matrices = [torch.nn.Parameter(torch.zeros(1, 18, 6, dtype=torch.float64)) for _ in range(2)]
+    together, apart = Muon(kernels, lr=0.1), Muon(matrices, lr=0.1)
+    for _ in range(3):
+        for kernel, matrix in zip(kernels, matrices, strict=True):
+            kernel.grad = torch.randn(kernel.shape, generator=g, dtype=torch.float64)
+            matrix.grad = kernel.grad.flatten(1).T[None].clone()
+        together.step(), apart.step()
+    for kernel, matrix in zip(kernels, matrices, strict=True):
+        torch.testing.assert_close(kernel.detach().flatten(1), matrix.detach()[0].T, rtol=0, atol=1e-12)
+    assert not torch.allclose(kernels[0], kernels[1])
+
+
+def test_a_unet_in_a_stack_with_muon_is_the_one_alone():
+    X = torch.randn(2, 6, 1, 4, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    net, config = {"kind": "unet", "width": 4, "levels": 2, "blocks": 1}, replace(MUON, steps=4)
+    both = Trainer(list(X), net, config)
+    alone = Trainer(X[1], net, config, seeds=[1])
+    before = alone.denoiser.backbone.matrices()[1].detach().clone()
+    both.run(), alone.run()
+    x = X[1, :3]
+    torch.testing.assert_close(
+        both.averaged().member(1)(x, 0.1), alone.averaged().member(0)(x, 0.1), rtol=0, atol=1e-10
+    )
+    assert len(alone.optimizers["muon"][0].param_groups[0]["params"]) == 10
+    assert not torch.equal(before, alone.denoiser.backbone.matrices()[1])
+
+
 def test_equalised_keeps_the_singular_vectors():
     g = torch.Generator().manual_seed(1)
     G = torch.randn(2, 5, 9, generator=g, dtype=torch.float64)
@@ -368,7 +400,7 @@ def test_bumps_and_muon_memorise_where_silu_and_adam_do_not_yet():
         (lambda: TrainingConfig(precision="half"), "precision"),
         (lambda: TrainingConfig(optimizer="lion"), "optimizer"),
         (lambda: TrainingConfig(matrix_rate=0.0), "matrix_rate"),
-        (lambda: Trainer(torch.randn(4, 1, 4, 4), {"kind": "unet", "width": 4, "levels": 1}, MUON), "optimizer"),
+        (lambda: SideBySide([torch.nn.Linear(2, 2)]).matrices(), "optimizer"),
         (lambda: Trainer(points(), NET | {"activation": "cube"}), "activation"),
         (lambda: Trainer(points(), NET | {"hidden": 0}), "hidden"),
         (lambda: Muon([torch.zeros(2, 2)]), "parameters"),

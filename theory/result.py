@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import sympy as sp
 
+from numerics.display import card
 from theory.sources import SOURCES
 
 __all__ = ["Result", "WithEquation", "with_equation"]
@@ -45,6 +46,10 @@ class Result:
         unknown = [key for key in self.sources if key not in SOURCES and not key.startswith("ours")]
         if unknown:
             raise ValueError(f"sources = {unknown}: they must be keys of theory.sources.SOURCES or start with 'ours'")
+
+    def _repr_html_(self) -> str:
+        entries = {"domain": self.domain, "limit": self.limit or "exact", "sources": ", ".join(self.sources)}
+        return card(self.name, entries, formula=sp.latex(self.equation))
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {sp.latex(self.equation)}$"

@@ -7,6 +7,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from numerics.display import grid
+
 __all__ = ["Solution", "Status"]
 
 
@@ -61,6 +63,17 @@ class Solution:
     @property
     def ok(self) -> np.ndarray:
         return self.status == Status.OK
+
+    def _repr_html_(self) -> str:
+        names = ("value", "status", "residual", "iterations", "branch")
+        cells = np.broadcast_arrays(*(np.asarray(getattr(self, name)) for name in names))
+        rows = [
+            (value, Status(int(status)).name, f"{residual:.1e}", int(iterations), int(branch))
+            for value, status, residual, iterations, branch in zip(
+                *(cell.ravel().tolist() for cell in cells), strict=True
+            )
+        ]
+        return grid(self.report(), names, rows)
 
     def report(self) -> str:
         """One line: how many cells ended how, with advice for the failures.

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from numerics.display import Shown
 from theory.finite_size.draws import linear_control, typical_lambda
 from theory.finite_size.law import PartitionLaw
 from theory.finite_size.setup import Setup
@@ -24,7 +25,7 @@ __all__ = ["Estimate", "LogPartition", "expected_log_partition", "expected_parti
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Shown):
     """A value and how far it may be off.
 
     Attributes

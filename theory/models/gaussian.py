@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from numerics.display import Shown
 from numerics.domain import DomainError, finite, integer, nonnegative, positive, shaped
 
 __all__ = ["GaussianModel", "Isotropic", "LinearManifold", "Spectrum", "Subspaces"]
 
 
-class GaussianModel:
+class GaussianModel(Shown):
     """Data whose law is Gaussian with covariance spectrum `rho(r)`, per ambient dimension, the atom at 0 included."""
 
     @property
@@ -72,6 +73,8 @@ class Isotropic(GaussianModel):
 
     variance: Any = 1.0
 
+    _law = r"\rho(r)=\delta(r-\sigma^2)"
+
     def __post_init__(self):
         object.__setattr__(self, "variance", _scalar("variance", self.variance))
 
@@ -103,6 +106,8 @@ class LinearManifold(GaussianModel):
     alpha_D: Any
     variances: Any = (1.0,)
     fractions: Any = None
+
+    _law = r"\xi=Fz/\sqrt D,\quad D=\alpha_DN"
 
     def __post_init__(self):
         if shaped("alpha_D", self.alpha_D).ndim == 0:
@@ -144,6 +149,8 @@ class Subspaces(GaussianModel):
     fractions: Any
     variances: Any
 
+    _law = r"\rho(r)=\sum_ka_k\,\delta(r-\sigma_k^2)+(1-\sum_ka_k)\,\delta(r)"
+
     def __post_init__(self):
         fractions, variances = _mixture(self.fractions, self.variances, total="at most one")
         object.__setattr__(self, "fractions", fractions)
@@ -178,6 +185,8 @@ class Spectrum(GaussianModel):
     """
 
     eigenvalues: Any
+
+    _law = r"\rho(r)=\frac1N\sum_i\delta(r-r_i)"
 
     def __post_init__(self):
         values = np.array(finite("eigenvalues", self.eigenvalues, allowed="finite numbers >= 0"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from numerics.display import Shown
 from numerics.domain import DomainError
 from theory.models.activations import Activation, activation
 from theory.models.gaussian import LinearManifold
@@ -15,7 +16,7 @@ __all__ = ["HiddenManifold"]
 
 
 @dataclass(frozen=True)
-class HiddenManifold:
+class HiddenManifold(Shown):
     r"""Hidden manifold model, :math:`\xi_i=s(F_i\cdot z/\sqrt D)` with Gaussian `F` (N x D) and :math:`D=\alpha_DN`.
 
     Parameters
@@ -42,6 +43,8 @@ class HiddenManifold:
     activation: Any = "tanh"
     variances: Any = (1.0,)
     fractions: Any = None
+
+    _law = r"\xi_i=s(F_i\cdot z/\sqrt D),\quad D=\alpha_DN"
 
     def __post_init__(self):
         latent = LinearManifold(self.alpha_D, self.variances, self.fractions)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from numerics.display import Shown
 from numerics.domain import DomainError, finite, positive
 from theory.models.gaussian import GaussianModel, Isotropic, Spectrum, Subspaces
 from theory.models.hidden import HiddenManifold
@@ -21,7 +22,7 @@ __all__ = ["Mixture"]
 
 
 @dataclass(frozen=True, eq=False)
-class Mixture:
+class Mixture(Shown):
     r"""Data in K well-separated classes, class k with weight :math:`\pi_k` and a data model of its own about its mean.
 
     Class k has the load :math:`\alpha_k=\alpha+\log(\pi_k)/N`, so that its times are those of its model at :math:`P\pi_k` points.
@@ -61,6 +62,8 @@ class Mixture:
     models: Any
     means: Any = None
     N: Any = None
+
+    _law = r"P_0=\sum_k\pi_kP_k"
 
     def __post_init__(self):
         weights = np.atleast_1d(positive("weights", self.weights, allowed="numbers > 0 with sum 1"))

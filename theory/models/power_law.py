@@ -110,6 +110,11 @@ class PowerLaw(Spectrum):
         total = float(zeta(self.exponent) - zeta(self.exponent, N + 1.0))
         return InfinitePowerLaw(self.exponent, self.mean * N / total, N)
 
+    _law = r"r_k=c\,k^{-a}"
+
+    def _entries(self) -> dict[str, Any]:
+        return {"exponent": self.exponent, "N": self._N, "mean": self.mean}
+
     def __repr__(self) -> str:
         return f"PowerLaw(exponent={self.exponent}, N={self._N}, mean={self.mean})"
 

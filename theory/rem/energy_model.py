@@ -98,6 +98,9 @@ class RandomEnergyModel:
         r"""Edge of the basin of a data point, :math:`\alpha+g(1/t;\delta)=-\delta/2t` (uncondensed branch), in :math:`\delta`."""
         return sp.Eq(self._tidy(alpha + self.g.subs(beta, 1 / t) + delta / (2 * t)), 0)
 
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle g(\\beta;\\delta)={sp.latex(self.g)}$"
+
     @staticmethod
     def _tidy(expression: sp.Expr) -> sp.Expr:
         return merge(expression)

@@ -101,6 +101,9 @@ class LinearSaddle:
     def action(self) -> sp.Expr:
         return sp.log(1 + V / t) - alpha_D * chi * V + alpha_D * self.Lambda(sp.log(chi))
 
+    def _repr_latex_(self) -> str:
+        return rf"$\displaystyle \mathcal{{L}}(t)=\mathrm{{extr}}_{{V,\chi}}\;{sp.latex(self.action)}$"
+
     @cached_property
     def stationarity(self) -> tuple[sp.Expr, sp.Expr]:
         """Derivatives of the action by V and by chi; both vanish at the saddle."""

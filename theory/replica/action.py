@@ -47,6 +47,9 @@ class FormalAverage(sp.Expr):
     def body(self):
         return self.args[0]
 
+    def _latex(self, printer):
+        return r"\mathbb E\left[" + printer._print(self.body) + r"\right]"
+
 
 COVARIANCE = sp.Matrix([[q, m, 0], [m, rho, 0], [0, 0, delta]])
 FIELDS = (omega, h_star, noise)

@@ -48,6 +48,9 @@ class FiniteSampleEquation:
     def action(self) -> sp.Expr:
         return sp.log(1 + gamma * R) / gamma - R * R_hat + SpectralAverage(sp.log(t + r * R_hat))
 
+    def _repr_latex_(self) -> str:
+        return rf"$\displaystyle F=\mathrm{{extr}}_{{R,\hat R}}\;{sp.latex(self.action)}$"
+
     @cached_property
     def stationary(self) -> tuple[sp.Expr, sp.Expr]:
         """dF/dR and dF/dR_hat."""

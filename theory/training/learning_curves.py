@@ -21,6 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
+from numerics.display import Shown
 from theory.training.resolvent import Resolvent, kernel
 
 __all__ = ["ContourLosses", "LearningCurve"]
@@ -30,7 +31,7 @@ _NODES_PER_E_FOLD, _LEAST_NODES = 20, 120  # of the upper half
 
 
 @dataclass(frozen=True, eq=False)
-class LearningCurve:
+class LearningCurve(Shown):
     """Losses per dimension at given training times.
 
     Attributes

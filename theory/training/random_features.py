@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from numerics.display import Shown
 from numerics.domain import DomainError, finite, nonnegative, positive
 from theory.models import GaussianModel, covariance_law
 from theory.rem import spectral_nodes
@@ -32,7 +33,7 @@ _RIDGE = 1e-9  # of the largest eigenvalue's scale, in place of none
 
 
 @dataclass(frozen=True, eq=False)
-class RandomFeatures:
+class RandomFeatures(Shown):
     r"""A random-feature score network at one noise level, in the limit of large N at fixed p/N and n/N.
 
     Parameters

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from numerics.display import grid
 from numerics.domain import LARGEST_SEED, DomainError, integer, positive
 from theory import Spectrum, collapse_time, critical_dataset_size
 from theory.finite_size import collapse_curve
@@ -75,6 +76,11 @@ class Audit:
     def measured_times(self) -> dict[str, float]:
         """The measured times by name, those that are finite and above 0."""
         return {row.kind: row.data.value for row in self.times if math.isfinite(row.data.value) and row.data.value > 0}
+
+    def _repr_html_(self) -> str:
+        rows = [row.shown() for row in self.times]
+        title = f"{self.data.source}: noise variances t = sigma² of the ideal score, P = {self.measured.P}, N = {self.measured.N}"
+        return grid(title, list(rows[0]), [list(row.values()) for row in rows])
 
     def to_dataset(self):
         """Curves and times as one labelled `xarray.Dataset`."""

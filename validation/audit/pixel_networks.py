@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from validation.figures import is_image
-from validation.networks import is_diffusers
+from validation.networks import is_foreign
 from validation.spectra import ScoreFunction
 from validation.spectrum import from_pipeline
 from validation.training import members, read
@@ -46,7 +46,7 @@ def image_networks(
     ------
     DomainError : not a checkpoint or folder of diffusers, or data that are not there or do not fit
     """
-    if is_diffusers(path):
+    if is_foreign(path):
         subject = from_pipeline(path, data, device=device, seed=seed, **(network or {}), **options)
         seen: Any = subject.networks["network"]
         X, fresh = ((seen.mean.cpu() + points @ seen.axes.cpu().T).numpy() for points in (subject.X, subject.fresh))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from numerics.display import card, number
 from theory.noise import t_to_alpha_bar, t_to_sigma
 from validation.audit.differences import difference, relative_error
 from validation.audit.uncertain_covariance import SAMPLES
@@ -67,6 +68,22 @@ class TimeRow:
                 own = math.sqrt(max(0.0, relative_error(estimate) ** 2 - shared**2))
                 return Estimate(estimate.value, own * estimate.value), degrees
         return None
+
+    def shown(self) -> dict[str, str]:
+        """The columns of a table, as text."""
+        found = {"theory at P, N": self.finite, "Gaussian twin": self.twin, "measured": self.data}
+        columns = {name: "-" if e is None else number(e.value, e.error) for name, e in found.items()}
+        sigma = f"{self.sigma(self.data.value):.3g}"
+        return {
+            "time": self.kind,
+            "theory, N → ∞": f"{self.theory:.4g}",
+            **columns,
+            "sigma": sigma,
+            "verdict": self.verdict,
+        }
+
+    def _repr_html_(self) -> str:
+        return card(self.kind, self.shown())
 
     @property
     def verdict(self) -> str:

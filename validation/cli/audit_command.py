@@ -11,7 +11,9 @@ import typer
 
 from numerics.domain import DomainError
 from validation.cli.options import (
+    ALONE,
     Centre,
+    Convention,
     Device,
     Embeddings,
     Guidance,
@@ -19,13 +21,17 @@ from validation.cli.options import (
     Key,
     Label,
     LatentsOf,
+    Level,
     Limit,
     NullLabel,
+    Prediction,
     Prompt,
     Scheduler,
     Seed,
+    SigmaData,
     Unit,
     Variant,
+    Weights,
     only_with_a_model,
     option_of,
 )
@@ -53,7 +59,8 @@ def audit(
         typer.Option(
             help="A checkpoint of `geomem train`: audit its networks on the data they were trained on. Several of one run "
             "(repeat the option, or give their folder): when it learned, when it memorises. "
-            "Or, with DATA, the folder of a diffusers pipeline or UNet."
+            "Or, with DATA, the folder of a diffusers pipeline or UNet, file.py:function, or a TorchScript (.pt) or torch.export "
+            "(.pt2) file."
         ),
     ] = None,
     scheduler: Scheduler = None,
@@ -65,6 +72,11 @@ def audit(
     prompt: Prompt = None,
     guidance: Guidance = None,
     null_label: NullLabel = None,
+    convention: Convention = None,
+    prediction: Prediction = None,
+    level: Level = None,
+    sigma_data: SigmaData = None,
+    weights: Weights = None,
     latents: LatentsOf = None,
     twin: Annotated[bool, typer.Option(help="Also measure a Gaussian sample with the same spectrum.")] = True,
     finite_size: Annotated[bool, typer.Option(help="Also evaluate the exact theory at this P and N.")] = True,
@@ -93,7 +105,8 @@ def audit(
     With --model, what a trained network itself does.
     """
     network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
-    network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
+    network |= given(prompt=prompt, guidance=guidance, null_label=null_label, convention=convention, weights=weights)
+    network |= given(prediction=prediction, level=level, sigma_data=sigma_data)
     asked = _widths_asked(patch)
     if model:
         if latents is not None:
@@ -206,11 +219,11 @@ def _audit_model(
     from numerics.store import save_dataset
     from validation.audit import audit_model, audit_pipeline, model_ladders, report_lines
     from validation.ladder import write_ladder
-    from validation.networks import is_diffusers
+    from validation.networks import is_foreign
 
-    pipeline = is_diffusers(model)
+    pipeline = is_foreign(model)
     if not pipeline:
-        only_with_a_model(network, "left out without the folder of a diffusers network in --model")
+        only_with_a_model(network, ALONE)
     if data is not None and not pipeline:
         raise DomainError("DATA", str(data), "left out with --model", "The checkpoint knows the data it was trained on")
     folder = folder_of(out) if out else None

@@ -11,7 +11,9 @@ from rich.markup import escape
 
 from numerics.domain import DomainError
 from validation.cli.options import (
+    ALONE,
     Centre,
+    Convention,
     Device,
     Embeddings,
     FigureFile,
@@ -19,13 +21,17 @@ from validation.cli.options import (
     ImageSize,
     Key,
     Label,
+    Level,
     Limit,
     NullLabel,
+    Prediction,
     Prompt,
     Scheduler,
     Seed,
+    SigmaData,
     Unit,
     Variant,
+    Weights,
     only_with_a_model,
 )
 from validation.cli.terminal import app, console, folder_of, given, notes, numbers_of, progress_bar, say
@@ -45,7 +51,8 @@ def spectrum(
         Path | None,
         typer.Option(
             help="A checkpoint of `geomem train`: its networks too, one figure each. "
-            "Or, with DATA, the folder of a diffusers pipeline or UNet."
+            "Or, with DATA, the folder of a diffusers pipeline or UNet, file.py:function, or a TorchScript (.pt) or torch.export "
+            "(.pt2) file."
         ),
     ] = None,
     scheduler: Scheduler = None,
@@ -57,6 +64,11 @@ def spectrum(
     prompt: Prompt = None,
     guidance: Guidance = None,
     null_label: NullLabel = None,
+    convention: Convention = None,
+    prediction: Prediction = None,
+    level: Level = None,
+    sigma_data: SigmaData = None,
+    weights: Weights = None,
     samples: Annotated[
         Path | None,
         typer.Option(help="With --model: what the network says of each of these samples, without its training set."),
@@ -89,14 +101,15 @@ def spectrum(
     Interrupted, the same command goes on where it was. With --samples, signals of single samples instead: the size and the
     sharpness of the score, its effective dimension and FLIPD, a row a sample and noise level in the .csv.
     """
-    from validation.networks import is_diffusers
+    from validation.networks import is_foreign
     from validation.spectrum import reading, run, tables
 
     levels = None if sigma is None else numbers_of("--sigma", sigma)
     network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
-    network |= given(prompt=prompt, guidance=guidance, null_label=null_label)
-    if model is None or not is_diffusers(model):
-        only_with_a_model(network, "left out without the folder of a diffusers network in --model")
+    network |= given(prompt=prompt, guidance=guidance, null_label=null_label, convention=convention, weights=weights)
+    network |= given(prediction=prediction, level=level, sigma_data=sigma_data)
+    if model is None or not is_foreign(model):
+        only_with_a_model(network, ALONE)
     if samples is not None:
         if model is None or subspaces is not None or p is not None:
             allowed = "given with --model" if model is None else "left out with --subspaces"
@@ -161,7 +174,7 @@ def train(
     blocks: Annotated[int | None, typer.Option(help="Residual blocks (a level).", min=1)] = None,
     hidden: Annotated[int | None, typer.Option(help="Units inside a block (mlp), by default its width.", min=1)] = None,
     activation: Annotated[str | None, typer.Option(help="silu, or bump, which memorises in fewer steps (mlp).")] = None,
-    optimizer: Annotated[str, typer.Option(help="adam; muon for the hidden matrices of an mlp; or sgd.")] = "adam",
+    optimizer: Annotated[str, typer.Option(help="adam; muon for hidden matrices and kernels; or sgd.")] = "adam",
     sigma: Annotated[str, typer.Option(help="Range of noise that is learned, low,high in data units.")] = "0.002,10",
     precision: Annotated[str, typer.Option(help="auto (bfloat16 on cuda), float32, float64 or bfloat16.")] = "auto",
     key: Key = None,

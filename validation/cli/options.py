@@ -9,16 +9,38 @@ from typing import Annotated, Any
 import typer
 
 from numerics.domain import LARGEST_SEED, DomainError
+from validation.option_names import option_of
 
 __all__ = [
-    "Centre", "Device", "Embeddings", "FigureFile", "Guidance", "ImageSize", "Key", "Label", "LatentsOf", "Limit",
-    "NullLabel", "Prompt", "Scheduler", "Seed", "Unit", "Variant", "only_with_a_model",
-    "option_of",
+    "ALONE", "Centre", "Convention", "Device", "Embeddings", "FigureFile", "Guidance", "ImageSize", "Key", "Label", "LatentsOf",
+    "Level", "Limit", "NullLabel", "Prediction", "Prompt", "Scheduler", "Seed", "SigmaData", "Unit", "Variant", "Weights",
+    "only_with_a_model",
 ]  # fmt: skip
 
 Scheduler = Annotated[
     str | None,
-    typer.Option(help="With a UNet's folder in --model: folder of a scheduler_config.json, or a scheduler's name."),
+    typer.Option(
+        help="With a UNet's folder in --model: folder of a scheduler_config.json, or a scheduler's name. With a torch module and "
+        "--convention ddpm also linear, scaled_linear or squaredcos_cap_v2."
+    ),
+]
+Convention = Annotated[
+    str | None,
+    typer.Option(help="With a torch module in --model: how its input is scaled: ve, edm, vp, ddpm or flow."),
+]
+Prediction = Annotated[
+    str | None, typer.Option(help="With a torch module in --model: it gives epsilon, x0, v, flow, score or edm.")
+]
+Level = Annotated[
+    str | None,
+    typer.Option(
+        help="With a torch module in --model: how it is given the noise, t, sigma, c_noise, ou, alpha_bar, log_snr, flow_time or "
+        "timestep; default that of --convention."
+    ),
+]
+SigmaData = Annotated[float | None, typer.Option(help="With --prediction edm: of its preconditioning, default 0.5.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="With --model file.py:function: weights of its module, .safetensors or .pt.")
 ]
 Variant = Annotated[str | None, typer.Option(help="With a diffusers --model: which weights, e.g. fp16.")]
 Centre = Annotated[
@@ -57,16 +79,11 @@ def _present(device: str) -> str:
     return device
 
 
-_WORDS = {"label": "class", "null_label": "null-class"}
-
-
-def option_of(name: str) -> str:
-    """The option of an argument."""
-    return f"--{_WORDS.get(name, name).replace('_', '-')}"
+ALONE = "left out without a network of others in --model: a folder of diffusers, file.py:function, .pt or .pt2"
 
 
 def only_with_a_model(network: Mapping[str, Any], allowed: str) -> None:
-    """An error for options of a network of diffusers where there is none; what is `allowed`, in words."""
+    """An error for options of a network of others where there is none; what is `allowed`, in words."""
     if network:
         name = next(iter(network))
         raise DomainError(option_of(name), network[name], allowed)

@@ -11,19 +11,24 @@ from rich.markup import escape
 from numerics.domain import DomainError
 from validation.cli.options import (
     Centre,
+    Convention,
     Device,
     Embeddings,
     Guidance,
     ImageSize,
     Key,
     Label,
+    Level,
     Limit,
     NullLabel,
+    Prediction,
     Prompt,
     Scheduler,
     Seed,
+    SigmaData,
     Unit,
     Variant,
+    Weights,
 )
 from validation.cli.terminal import app, console, folder_of, given, progress_bar, say, stages
 
@@ -67,7 +72,8 @@ def report(
         Path | None,
         typer.Option(
             help="A checkpoint of `geomem train`, on the data it was trained on: what the network was measured to do. "
-            "Or, with DATA, the folder of a diffusers pipeline or UNet."
+            "Or, with DATA, the folder of a diffusers pipeline or UNet, file.py:function, or a TorchScript (.pt) or torch.export "
+            "(.pt2) file."
         ),
     ] = None,
     samples: Annotated[
@@ -82,6 +88,11 @@ def report(
     prompt: Prompt = None,
     guidance: Guidance = None,
     null_label: NullLabel = None,
+    convention: Convention = None,
+    prediction: Prediction = None,
+    level: Level = None,
+    sigma_data: SigmaData = None,
+    weights: Weights = None,
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,
@@ -102,7 +113,8 @@ def report(
     chosen = given(key=key, limit=limit, image_size=image_size)
     chosen["network"] = given(
         scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings, prompt=prompt,
-        guidance=guidance, null_label=null_label,
+        guidance=guidance, null_label=null_label, convention=convention, prediction=prediction,
+        level=level, sigma_data=sigma_data, weights=weights,
     )  # fmt: skip
     with stages("report") as tell:
         files = write_report(

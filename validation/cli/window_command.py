@@ -31,7 +31,7 @@ def window(
     coverage: Annotated[float, typer.Option(help="Of the intervals, in (0, 1).")] = 0.9,
     batch: Annotated[int, typer.Option(help="Points a step.", min=1)] = 128,
     learning_rate: Annotated[float, typer.Option(help="Of Adam or SGD.")] = 1e-3,
-    optimizer: Annotated[str, typer.Option(help="adam; muon for the hidden matrices of an mlp; or sgd.")] = "adam",
+    optimizer: Annotated[str, typer.Option(help="adam; muon for hidden matrices and kernels; or sgd.")] = "adam",
     network: Annotated[str, typer.Option(help="mlp, unet, or auto: a U-Net for images.")] = "auto",
     width: Annotated[int | None, typer.Option(help="Hidden width, or channels of the finest level.", min=1)] = None,
     blocks: Annotated[int | None, typer.Option(help="Residual blocks (a level).", min=1)] = None,

@@ -1,8 +1,8 @@
 """Intrinsic dimension of the data themselves by scikit-dimension: a cross-check of spectra that never looks at a score.
 
 Estimators read neighbours, so each answers at its own scale: directions in which neighbours do not differ are not there for
-it. They are chosen for what they read and measured on known manifolds (docs/validation.md). *two-nn* (Facco et al. 2017)
-reads the nearest two distances, the smallest scale there is. *mle* (Levina and Bickel 2004), twenty distances, is the most
+it. They are chosen for what they read, and measured on known manifolds (docs/results/data_dimension.md). *two-nn* (Facco et al.
+2017) reads the nearest two distances, the smallest scale there is. *mle* (Levina and Bickel 2004), twenty distances, is the most
 quoted. Both are biased low in high dimension. *local-pca* (Fukunaga and Olsen 1971) counts the directions of neighbourhoods
 of fifty with at least a twentieth of the largest variance: hardly biased up to half of those fifty, and the nearest kin of a
 spectrum. *danco* (Ceruti et al. 2012) corrects distances and angles by a table; integers, mostly, and its compilation takes

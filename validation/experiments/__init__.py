@@ -24,6 +24,7 @@ EXPERIMENTS = {
     "traps": "noised training points return, and fresh trajectories commit, at t_c and not at t_o",
     "mixtures": "each class of a mixture collapses at its own load, and clones choose their class as predicted",
     "training_time": "when random features learn and when they memorise: exact learning curves and spectra, by direction",
+    "copied_images": "which training images networks copy first, whether copies are found, and signals without the training set",
     "network_training_time": "when real networks learn and when they memorise, against points, width and optimiser",
     "local_networks": "U-Nets beside local scores: the patch they see, where they memorise, which patches they copy",
     "generalization_law": "the best noise floor is the mean squared distance to the nearest training point",

@@ -17,6 +17,7 @@ from validation.networks.pipelines import (  # which itself takes the names abov
     pipeline_mark,
     pixel_scales,
 )
+from validation.networks.torch_modules import form_of, is_foreign, open_module
 
 __all__ = [
     "CONDITIONS",
@@ -33,8 +34,11 @@ __all__ = [
     "UNet",
     "build",
     "check_scale",
+    "form_of",
     "is_diffusers",
+    "is_foreign",
     "is_pipeline",
+    "open_module",
     "pipeline_mark",
     "pixel_scales",
 ]

@@ -77,6 +77,12 @@ class _Flat(AutogradScore):
         """Noise variances that the model knows, in the data's squared units; (0, inf) where it does not say."""
         return 0.0, math.inf
 
+    def cast(self, dtype: torch.dtype) -> None:
+        """Ask it in another precision from now on; its modules, which must be its own, are changed in place."""
+        for module in self.modules:
+            torch.nn.Module.to(module, dtype)
+        self._dtype = dtype
+
     def denoised(self, x: torch.Tensor, t: float) -> torch.Tensor:
         """D(x, t) = x + t s(x, t), (B, N): the clean point as the model knows it."""
         return x + t * self.score(x, t)

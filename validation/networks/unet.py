@@ -176,6 +176,19 @@ class SideBySide(nn.Module):
     def forward(self, z: torch.Tensor, c_noise: torch.Tensor) -> torch.Tensor:
         return torch.stack([net(a, b) for net, a, b in zip(self.networks, z, c_noise, strict=True)])
 
+    def matrices(self) -> list[nn.Parameter]:
+        """What Muon trains: kernels inside the residual blocks of U-Nets.
+
+        Raises
+        ------
+        DomainError : modules of another kind
+        """
+        blocks = [m for m in self.networks.modules() if isinstance(m, ResidualBlock)]
+        if not blocks:
+            allowed = 'networks of kind "mlp" or "unet"'
+            raise DomainError("optimizer", "muon", allowed, 'Train others with optimizer = "adam"')
+        return [layer.weight for block in blocks for layer in (block.first, block.second)]
+
     def member(self, index: int) -> SideBySide:
         """One of them as a stack of its own."""
         return SideBySide([self.networks[index]])

@@ -13,13 +13,12 @@ import numpy as np
 
 from numerics.domain import DomainError
 from validation.data import Dataset, load
-from validation.networks import is_diffusers, is_pipeline
+from validation.networks import is_foreign, is_pipeline
+from validation.option_names import option_of
 from validation.spectrum import Subject, from_data, from_model, from_pipeline, latent_dataset, open_pipeline
 from validation.training import members, read
 
 __all__ = ["Asked", "asked"]
-
-_WORDS = {"label": "class", "null_label": "null-class"}  # arguments and their options
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,9 @@ class Asked:
         if self.model is not None and (not self.pipeline or self.latent) and "--model" not in more:
             name, more = "report", ("--model", str(self.model))
         own = [str(self.path)] if self.path is not None and not (self.model and not self.pipeline) else []
-        return shlex.join(["geomem", name, *own, *self.words, *more])
+        of_network = {f"{option_of(key)}={value}" for key, value in self.network.items()}  # left out without --model
+        words = [word for word in self.words if "--model" in more or word not in of_network]
+        return shlex.join(["geomem", name, *own, *words, *more])
 
     def spectrum_subject(self) -> Subject:
         """The training set in its principal axes, without the network."""
@@ -78,16 +79,16 @@ def asked(
     DomainError : unreadable data or model, DATA or its options beside a checkpoint, options of diffusers without one
     """
     network = dict(network or {})
-    pipeline = model is not None and is_diffusers(model)
+    pipeline = model is not None and is_foreign(model)
     if network and not pipeline:
         name = next(iter(network))
         raise DomainError(
-            f"--{_WORDS.get(name, name)}",
+            option_of(name),
             network[name],
-            "left out without the folder of a diffusers network in --model",
+            "left out without a network of others in --model",
         )
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
-    words += [f"--{_WORDS.get(name, name)}={value}" for name, value in network.items()]
+    words += [f"{option_of(name)}={value}" for name, value in network.items()]
     words += [f"--seed={seed}"] if seed else []
     path = None if data is None else Path(data)
     if model is None or pipeline:

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from numerics.display import grid
 from numerics.domain import DomainError, positive
 from validation.data import THRESHOLD, find_copies, find_duplicates
 from validation.points import duplicate_groups
 from validation.samples.calibration import LOWEST, Fraction, discoveries, excess, p_values, ratio_p_values
-from validation.samples.nearness import Nearness, leave_one_out, nearness
+from validation.samples.nearness import Nearness, leave_one_out, nearest_two
 from validation.samples.statistics import authenticity, copying_statistic
 
 __all__ = ["SampleAudit", "audit_samples"]
@@ -63,6 +64,14 @@ class SampleAudit:
     authentic: Fraction
     authentic_fresh: Fraction
     dropped: tuple[str, ...] = field(default=())
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("called copies", self.called, self.called_fresh),
+            (f"ratio below {self.threshold:.3g}", self.below, self.below_fresh),
+            ("authentic", self.authentic, self.authentic_fresh),
+        ]
+        return grid(f"{len(self.copy)} samples beside {self.null}", ("", "samples", "fresh points"), rows)
 
     @property
     def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -165,7 +174,7 @@ def audit_samples(
             dropped.append(left_out)
         if len(held_out) < 2:
             raise DomainError("held_out", "a set of training points", "at least 2 points that the training set has not")
-        fresh = nearness(held_out, train, group, shape=shape, device=device)
+        fresh = nearest_two(held_out, train, group, shape=shape, device=device)
         null = f"{len(held_out):,} held-out points"
     else:
         fresh, others = leave_one_out(train, group, device=device)
@@ -178,7 +187,7 @@ def audit_samples(
             raise DomainError(
                 "train", "near-duplicates only", "a set with at least 2 points that are no near-duplicates"
             )
-    near = nearness(generated, train, group, shape=shape, device=device, progress=progress)
+    near = nearest_two(generated, train, group, shape=shape, device=device, progress=progress)
     p, p_ratio = p_values(near.distance, fresh.distance), ratio_p_values(near.ratio, fresh.ratio)
     copy = discoveries(p_ratio, rate)
     limit = max(p_ratio[copy], default=rate / len(copy))

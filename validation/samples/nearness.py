@@ -16,7 +16,7 @@ import numpy as np
 from validation.data import nearest_neighbours
 from validation.samples.transforms import variants
 
-__all__ = ["Nearness", "leave_one_out", "nearness"]
+__all__ = ["Nearness", "leave_one_out", "nearest_two"]
 
 NEIGHBOURS = 5  # looked at: a group of four near-duplicates leaves one that is none
 BLOCK = 4096  # samples whose changed versions are made at once
@@ -44,7 +44,7 @@ class Nearness:
         return Nearness(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def nearness(
+def nearest_two(
     samples: np.ndarray,
     train: np.ndarray,
     group: np.ndarray,

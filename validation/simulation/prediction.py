@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from numerics.display import card, number
 from numerics.domain import finite, positive
 from validation.simulation.extrapolation import Form
 
@@ -88,6 +89,15 @@ class Verdict:
     def sigmas(self) -> float:
         """(measured - predicted)/error."""
         return (self.measured - self.prediction.value) / self.error if self.error > 0 else math.nan
+
+    def _repr_html_(self) -> str:
+        entries = {
+            "theory": self.prediction.value,
+            "measured": number(self.measured, self.error),
+            "off by": f"{100 * self.deviation:+.2f} %, {self.sigmas:+.1f} sigma",
+            "verdict": f"{self.outcome}: {self.reason}",
+        }
+        return card(self.prediction.name, entries)
 
     def __str__(self) -> str:
         p = self.prediction

@@ -24,7 +24,7 @@ from validation.spectra.score_functions import (
     as_score,
 )
 from validation.spectra.signals import SIGNALS, sample_signals
-from validation.spectra.stochastic import effective_dimension, leading_directions, spectral_density
+from validation.spectra.stochastic import effective_dimension, leading_directions, quadrature, spectral_density
 from validation.spectra.subspace_probes import KINDS, BlockData, Probe, exact_probe, last_crossing, probe
 from validation.spectra.symmetry import asymmetry
 
@@ -62,6 +62,7 @@ __all__ = [
     "modules_of",
     "posterior_variance",
     "probe",
+    "quadrature",
     "sample_signals",
     "spectral_density",
 ]

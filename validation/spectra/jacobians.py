@@ -23,10 +23,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from validation.spectra.differences import Function, central_jacobian, random_direction, slope
 
@@ -34,6 +36,10 @@ __all__ = ["METHODS", "Derivative", "Differentiation"]
 
 _SHARE = 0.02  # of a directional derivative: what kinks of relu at the step of a difference quotient may cost
 _ERRORS = 5.0  # of the difference quotient
+_NUMBERS, _COLUMNS = (
+    1 << 18,
+    16,
+)  # of tangents at once, each with all activations of a network; but so many columns at least
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +92,7 @@ class Differentiation:
         """
         self.modules = tuple(modules)
         refused = dict(self.refused)
-        with torch.inference_mode(False), torch.no_grad(), plain_attention():
+        with torch.inference_mode(False), torch.no_grad(), plain_kernels():
             x = x.clone()
             for method in [m for m in METHODS if m not in refused]:
                 try:
@@ -140,10 +146,12 @@ def _forward(of: Differentiation, function: Function, x: torch.Tensor, scale: fl
         def one(y: torch.Tensor) -> torch.Tensor:
             return function(y[None])[0]
 
-        return torch.func.vmap(lambda e: torch.func.jvp(one, (point,), (e,))[1])(basis)
+        columns = max(_COLUMNS, _NUMBERS // len(point))
+        return torch.func.vmap(lambda e: torch.func.jvp(one, (point,), (e,))[1], chunk_size=columns)(basis)
 
+    points = max(1, min(of.chunk, _NUMBERS // x.shape[1] ** 2))
     # columns come out as rows
-    return torch.func.vmap(at, chunk_size=of.chunk)(x).transpose(-1, -2), 0.0
+    return torch.func.vmap(at, chunk_size=points)(x).transpose(-1, -2), 0.0
 
 
 def _forward_on_copies(of, function: Function, x: torch.Tensor, scale: float) -> tuple[torch.Tensor, float]:
@@ -265,12 +273,40 @@ def _load_forward_mode() -> None:
 
 
 @contextmanager
-def plain_attention() -> Iterator[None]:
-    """Attention as products and a softmax: torch's fused kernels have no forward mode."""
+def plain_kernels() -> Iterator[None]:
+    """Attention as products and a softmax, group norms as means and products: torch's fused kernels lack a forward mode.
+
+    That of a group norm is there, but refuses transposed tensors, as they come out of attention, and is slow.
+    """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), _PlainNorms():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class _PlainNorms(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.group_norm, torch.nn.functional.group_norm):
+            return _group_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _group_norm(
+    input: torch.Tensor,
+    num_groups: int,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> torch.Tensor:
+    """What `torch.group_norm` gives, under its own argument names."""
+    groups = input.reshape(input.shape[0], num_groups, -1)
+    centred = groups - groups.mean(dim=-1, keepdim=True)
+    out = (centred * (centred.square().mean(dim=-1, keepdim=True) + eps).rsqrt()).reshape(input.shape)
+    per_channel = (1, -1, *(1,) * (input.ndim - 2))
+    if weight is not None:
+        out = out * weight.reshape(per_channel)
+    return out if bias is None else out + bias.reshape(per_channel)

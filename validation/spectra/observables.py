@@ -33,6 +33,8 @@ __all__ = [
     "posterior_variance",
 ]
 
+_TOGETHER = 1 << 21  # numbers of displaced points that a score is asked for at once
+
 
 @dataclass(frozen=True, eq=False)
 class Average:
@@ -128,9 +130,14 @@ def frame_columns(
     elif frame.shape != (N, N) or not torch.allclose(frame @ frame.T, torch.eye(N).to(frame), atol=1e-8):
         raise DomainError("frame", tuple(frame.shape), f"{N} orthonormal rows of length {N}")
     step, face = math.sqrt(t) * frame, as_score(score)
-    plus = face.score((x[:, None] + step).reshape(B * N, N), t).reshape(B, N, N)
+
+    def moved(points: torch.Tensor) -> torch.Tensor:
+        parts = points.reshape(B * N, N).split(max(1, _TOGETHER // N))
+        return torch.cat([face.score(part, t) for part in parts]).reshape(B, N, N)
+
+    plus = moved(x[:, None] + step)
     if symmetric:
-        plus = (plus - face.score((x[:, None] - step).reshape(B * N, N), t).reshape(B, N, N)) / 2
+        plus = (plus - moved(x[:, None] - step)) / 2
     return -math.sqrt(t) * plus.mT
 
 

@@ -2,7 +2,7 @@ r"""The Jacobian of a score as an operator: J v and J^T v for any score, without
 
     empirical score     products with the support of its weights         symmetric
     Gaussian score      closed form                                      symmetric
-    networks, formulas  forward mode, else central differences; J^T v by reverse mode
+    networks, formulas  forward mode, else reverse mode twice, else central differences; J^T v by reverse mode
     anything else       its matrix, or its own `jvp` where that is too large
 
 A gradient's Jacobian is symmetric; a network's need not be, and eigenvalues here are those of (J + J^T)/2.
@@ -19,7 +19,7 @@ import torch
 
 from numerics.domain import DomainError, positive
 from validation.spectra.differences import Slope, random_direction, slope
-from validation.spectra.jacobians import plain_attention
+from validation.spectra.jacobians import plain_kernels
 from validation.spectra.module_state import as_found
 from validation.spectra.score_functions import AutogradScore, Empirical, GaussianScore, as_score
 
@@ -94,6 +94,13 @@ class JacobianOperator:
         """Whether J^T v is to be had."""
         return self.symmetric or self._transposed is not None
 
+    def quadratic(self, v: torch.Tensor) -> torch.Tensor:
+        """J v or J^T v for k vectors a point, (B, k, N), whichever takes less time: as good for v.J v, and not else."""
+        if self.at_once or self.symmetric or self._transposed is None:
+            return self.each(v)
+        self.products += v.shape[1]
+        return torch.stack([self._transposed(w) for w in v.unbind(dim=1)], dim=1)
+
     def symmetric_each(self, v: torch.Tensor) -> torch.Tensor:
         """(J + J^T) v/2 for k vectors a point, (B, k, N); J v where J^T v is not to be had."""
         forth = self.each(v)
@@ -142,7 +149,7 @@ class JacobianOperator:
             return face.function(points, self.t)
 
         def forward(v: torch.Tensor) -> torch.Tensor:
-            with as_found(face.modules), torch.no_grad(), plain_attention():
+            with as_found(face.modules), torch.no_grad(), plain_kernels():
                 parts = zip(self.x[: len(v)].split(face.chunk), v.split(face.chunk), strict=True)
                 return torch.cat([torch.func.jvp(function, (p.clone(),), (w,))[1].double() for p, w in parts])
 
@@ -152,6 +159,15 @@ class JacobianOperator:
                 for p, w in zip(self.x[: len(v)].split(face.chunk), v.split(face.chunk), strict=True):
                     leaf = p.clone().requires_grad_()
                     found.append(torch.autograd.grad(function(leaf.clone()), leaf, w)[0].double())
+            return torch.cat(found)
+
+        def twice(v: torch.Tensor) -> torch.Tensor:  # J^T w is linear in w, and its own transpose is J
+            found = []
+            with as_found(face.modules), torch.enable_grad(), plain_kernels():
+                for p, w in zip(self.x[: len(v)].split(face.chunk), v.split(face.chunk), strict=True):
+                    leaf, weight = p.clone().requires_grad_(), torch.zeros_like(p).requires_grad_()
+                    (pulled,) = torch.autograd.grad(function(leaf.clone()), leaf, weight, create_graph=True)
+                    found.append(torch.autograd.grad(pulled, weight, w)[0].double())
             return torch.cat(found)
 
         def quotient(b: int, u: torch.Tensor) -> Slope:
@@ -181,17 +197,30 @@ class JacobianOperator:
                 return False
             with as_found(face.modules), torch.no_grad():
                 if not across:
-                    known = quotient(0, u[0])
-                    gap, size = value - known.value - u[0] / self.t, known.value + u[0] / self.t
-                    return float(gap.norm()) <= ERRORS * known.error + SHARE * float(size.norm())
+                    own = quotient(0, u[0])
+                    gap, size = value - own.value - u[0] / self.t, own.value + u[0] / self.t
+                    return float(gap.norm()) <= ERRORS * own.error + SHARE * float(size.norm())
                 generator = torch.Generator().manual_seed(1)
                 others = torch.randn(across, self.N, generator=generator, dtype=torch.float64).to(self.x)
-                found = [(w / w.norm(), quotient(0, w / w.norm())) for w in others]
+                others = others / others.norm(dim=1, keepdim=True)
+                if self.method == "forward mode":  # which was compared itself
+                    known = [Slope(forward(w[None])[0], 0.0, 0.0) for w in others]
+                else:
+                    known = [quotient(0, w) for w in others]
+            found = zip(others, known, strict=True)
             pairs = torch.tensor([[float(value @ w), float(u[0] @ (q.value + w / self.t))] for w, q in found])
-            error = ERRORS * max(q.error for _, q in found)
+            error = ERRORS * max(q.error for q in known)
             return float((pairs[:, 0] - pairs[:, 1]).norm()) <= error + SHARE * float(pairs[:, 1].norm())
 
-        serves = tells(forward)
-        self._find_transposed = lambda: backward if tells(backward, across=3) else None
-        self.method = "forward mode" if serves else "central differences"
-        return forward if serves else quotients
+        def serves(name: str, act: Callable[[torch.Tensor], torch.Tensor], across: int = 0) -> bool:
+            if name not in face.compared and tells(act, across):
+                face.compared.add(name)
+            return name in face.compared
+
+        self._find_transposed = lambda: backward if serves("backward", backward, across=3) else None
+        for method, act in (("forward mode", forward), ("reverse mode twice", twice)):
+            if serves(method, act):
+                self.method = method
+                return act
+        self.method = "central differences"
+        return quotients

@@ -188,6 +188,7 @@ class AutogradScore:
             raise DomainError("function", function, "a callable of (x, t) that returns the score at x")
         self.function = function
         self.differentiation = Differentiation(chunk=chunk)
+        self.compared: set[str] = set()  # products with its Jacobian that agreed with difference quotients
 
     @property
     def chunk(self) -> int:

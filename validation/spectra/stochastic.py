@@ -23,7 +23,7 @@ from numerics.domain import DomainError, integer, positive
 from validation.spectra.operators import JacobianOperator
 from validation.spectra.score_functions import as_score
 
-__all__ = ["effective_dimension", "leading_directions", "spectral_density"]
+__all__ = ["effective_dimension", "leading_directions", "quadrature", "spectral_density"]
 
 BASIS = 1 << 25  # numbers of the Lanczos vectors held at once (0.25 GB)
 HALF = 0.5  # an eigenvalue below it belongs to the data more than to the noise
@@ -94,6 +94,17 @@ def trace(J: JacobianOperator, probes: int, seed: int) -> tuple[np.ndarray, np.n
     return _trace(J, None, probes, seed)
 
 
+def quadrature(J: JacobianOperator, steps: int, probes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    r"""Ritz values and weights, each (B, probes, steps), of :math:`A=-t(J+J^\top)/2` from random signs.
+
+    See `spectral_density`; the weights of a probe sum to 1.
+    """
+    steps = min(steps, J.N)
+    parts = _signs(J, probes, seed).split(max(1, BASIS // (steps * J.B * J.N)), dim=1)
+    nodes, weights = zip(*(_lanczos(J, v, steps) for v in parts), strict=True)
+    return np.concatenate(nodes, axis=1), np.concatenate(weights, axis=1)
+
+
 def _trace(
     J: JacobianOperator, control: JacobianOperator | None, probes: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -101,10 +112,10 @@ def _trace(
     if probes >= J.N:
         total = torch.zeros(J.B, dtype=torch.float64, device=J.x.device)
         for units in torch.eye(J.N, dtype=torch.float64, device=J.x.device).split(max(2, probes)):
-            total += (units * J.each(units.expand(J.B, -1, -1))).sum(dim=(1, 2))
+            total += (units * J.quadratic(units.expand(J.B, -1, -1))).sum(dim=(1, 2))
         return total.cpu().numpy(), np.zeros(J.B)
     signs = _signs(J, probes, seed)
-    own = (signs * J.each(signs)).sum(dim=2).T.cpu().numpy()
+    own = (signs * J.quadratic(signs)).sum(dim=2).T.cpu().numpy()
     if control is None:
         return own.mean(axis=0), own.std(axis=0, ddof=1) / math.sqrt(probes)
     other = (signs * control.each(signs)).sum(dim=2).T.cpu().numpy()
@@ -272,8 +283,9 @@ def leading_directions(
     if points.ndim != 2 or k >= points.shape[1]:
         raise DomainError("k", k, f"an integer from 1 to {points.shape[-1] - 1}")
     values, vectors, residuals, products, method = [], [], [], 0, ""
+    face = as_score(score)
     for b in range(len(points)):
-        J = JacobianOperator(score, points[b : b + 1], t)
+        J = JacobianOperator(face, points[b : b + 1], t)
 
         def apply(v: np.ndarray, J: JacobianOperator = J) -> np.ndarray:
             w = torch.from_numpy(np.array(v, dtype=float).reshape(1, 1, -1)).to(J.x.device)

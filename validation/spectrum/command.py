@@ -14,7 +14,8 @@ from numerics.grids import Rows
 from numerics.store import save_dataset, writable
 from validation.data import as_columns, available, data_dimension, dimension_variables
 from validation.devices import device_of
-from validation.networks import is_diffusers
+from validation.networks import is_foreign
+from validation.option_names import option_of
 from validation.spectrum.measurement import identity, spectrum
 from validation.spectrum.pipelines import from_pipeline
 from validation.spectrum.subjects import (
@@ -73,10 +74,10 @@ def run(
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise DomainError("--out", str(out), "a file name that ends in .png, .pdf or .svg")
     # which, unlike a checkpoint, does not know its data
-    pipeline = model if model is not None and is_diffusers(model) else None
+    pipeline = model if model is not None and is_foreign(model) else None
     if network and pipeline is None:
         name = next(iter(network))
-        raise DomainError(f"--{name}", network[name], "left out without the folder of a diffusers network in --model")
+        raise DomainError(option_of(name), network[name], "left out without a network of others in --model")
     sources = {"DATA": data, "--subspaces": subspaces, "--model": None if pipeline is not None else model}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:

@@ -1,10 +1,13 @@
-"""A diffusers pipeline beside the data it was trained on: images, or their latents, in the units of its network."""
+"""A network of others beside the data it was trained on: numbers, images, or their latents, in the units of the network.
+
+Of a diffusers pipeline, or a torch module with its convention.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,24 +16,35 @@ import torch
 
 from numerics.domain import DomainError, positive
 from validation.data import Copies, Dataset, load, split
-from validation.networks import DiffusersScore
+from validation.networks import DiffusersScore, ModelScore, open_module
 from validation.networks.pipelines import check_conventions, encode_images, is_pipeline, load_autoencoder, pipeline_mark
-from validation.spectra import asymmetry
+from validation.networks.torch_modules import OpenedModule, is_module
+from validation.option_names import option_of
+from validation.spectra import asymmetry, modules_of
+from validation.spectrum.products import DENSE
 from validation.spectrum.subjects import FRESH, INSIDE, Subject, fresh_parts, principal
+
+_TOGETHER = 1 << 14  # numbers of points that are differentiated at once
+_HOW = (
+    "convention",
+    "prediction",
+    "level",
+    "sigma_data",
+)  # what the numbers of a torch module depend on beside its file
 
 __all__ = ["Opened", "from_pipeline", "latent_dataset", "open_pipeline"]
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A pipeline and points of its own.
+    """A network and points of its own.
 
     face : its score; name : of the data; train, fresh : (P, N) and (F, N) points in its network's space, float64
     encode : images (B, M) in the data's units to points (B, N) of that space; latent : whether these are latents
-    pixels : shape of an image; copies, remarks : what is to be said
+    pixels : shape of an image; copies, remarks : what is to be said; mark : tells the network from any other
     """
 
-    face: DiffusersScore
+    face: Any
     name: str
     train: torch.Tensor
     fresh: torch.Tensor
@@ -39,6 +53,7 @@ class Opened:
     pixels: tuple[int, ...]
     copies: Copies
     remarks: tuple[str, ...]
+    mark: str
 
 
 def open_pipeline(
@@ -56,10 +71,17 @@ def open_pipeline(
     prompt: str | None = None,
     guidance: float | None = None,
     null_label: int | None = None,
+    convention: str | None = None,
+    prediction: str | None = None,
+    level: str | None = None,
+    sigma_data: float | None = None,
+    weights: str | None = None,
     **options: Any,
 ) -> Opened:
-    """A pipeline, or a network alone, of diffusers and a data set: that which it was trained on.
+    """A network of others and a data set: that which it was trained on.
 
+    path : a folder of diffusers, or a torch module, see `validation.networks.torch_modules.forms`
+    convention, prediction, level, sigma_data, weights : of a torch module, see `validation.networks.open_module`
     scheduler, variant : see `DiffusersScore.from_pretrained`
     label, embeddings, prompt, guidance, null_label : of a conditional network, see there
     centre, unit : the network (of a latent pipeline: the autoencoder) was trained on (data - centre)/unit. Where neither is given
@@ -77,6 +99,15 @@ def open_pipeline(
     scale = {"centre": 0.0 if centre is None else centre, "unit": 1.0 if unit is None else positive("--unit", unit)}
     known = {"scheduler": scheduler, "variant": variant, "embeddings": embeddings, "prompt": prompt}
     known |= {"label": label, "guidance": guidance, "null_label": null_label}
+    of_module = {"convention": convention, "prediction": prediction, "level": level, "sigma_data": sigma_data}
+    of_module |= {"weights": weights}
+    if is_module(path):
+        _only(
+            known, "scheduler", "left out with a torch module", "Let a function in file.py wrap it with its condition"
+        )
+        module = open_module(path, device=device, scheduler=scheduler, **of_module, **scale)
+        return _with_module(module, path, data, device, seed, centre is None and unit is None, options)
+    _only(of_module, "", "left out with a folder of diffusers, whose scheduler knows its convention")
     module, mark = load_autoencoder(path, variant) if is_pipeline(path, latent=True) else (None, "")
     face = None
     if module is None:
@@ -107,7 +138,9 @@ def open_pipeline(
         remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
         its_own = None if face is None else face.shape
         raise DomainError("--model", str(path), f"a network of images {shape}; its own are {its_own}", remedy)
-    face.differentiation.chunk = max(1, 4096 // math.prod(shape))
+    if math.prod(shape) > DENSE:
+        face.cast(torch.float32)  # products with J = -(1 - D')/t are good to rounding; its matrix is not made
+    face.differentiation.chunk = max(1, _TOGETHER // math.prod(shape))
     face.module.to(device)
     remarks = [*face.remarks, *remarks]
     if centre is None and unit is None and module is None:
@@ -115,7 +148,48 @@ def open_pipeline(
     if guidance not in (None, 1.0):
         remarks.append(_guided(face, train, seed))
     points = (torch.from_numpy(part) for part in (train, fresh))
-    return Opened(face, dataset.name, *points, encode, module is not None, dataset.shape, parts.copies, tuple(remarks))
+    about = (module is not None, dataset.shape, parts.copies, tuple(remarks), pipeline_mark(path))
+    return Opened(face, dataset.name, *points, encode, *about)
+
+
+def _only(given: Mapping[str, Any], allowed: str, reason: str, remedy: str = "") -> None:
+    """An error for options that do not go with this kind of network; all but one that is allowed."""
+    for name, value in given.items():
+        if value is not None and name != allowed:
+            raise DomainError(option_of(name), value, reason, remedy)
+
+
+def _with_module(
+    opened: OpenedModule,
+    path: str | os.PathLike,
+    data: str | os.PathLike | None,
+    device: str,
+    seed: int,
+    check: bool,
+    options: dict[str, Any],
+) -> Opened:
+    """A torch module on a data set: vectors (N,), images (C, H, W) or (1, H, W)."""
+    dataset = load(data, seed=seed, **options)
+    shape = (1, *dataset.shape) if len(dataset.shape) == 2 else tuple(dataset.shape)
+    face = opened.make(shape)
+    if face.shape is not None and face.shape != shape:
+        remedy = "Bring the data to it: --image-size, or the DATA it was trained on"
+        raise DomainError("--model", str(path), f"a network of points {shape}; its own are {face.shape}", remedy)
+    parts = fresh_parts(split(dataset.X, dataset.held_out, seed=seed, limit=FRESH), dataset.name)
+    face.differentiation.chunk = max(1, _TOGETHER // math.prod(shape))
+    for module in modules_of(face.module):
+        module.to(device)
+
+    def encode(X: np.ndarray) -> np.ndarray:
+        return np.array(X, dtype=np.float64)
+
+    train, fresh = encode(parts.train), encode(parts.held_out)
+    remarks = [*opened.remarks, *getattr(face, "remarks", ())]
+    if check and isinstance(face, ModelScore):
+        remarks += filter(None, [check_conventions(face, train, seed=seed, module=True)])
+    points = (torch.from_numpy(part) for part in (train, fresh))
+    said = tuple(dict.fromkeys(remarks))
+    return Opened(face, dataset.name, *points, encode, False, dataset.shape, parts.copies, said, opened.mark)
 
 
 def from_pipeline(path: str | os.PathLike, data: str | os.PathLike | None, **options: Any) -> Subject:
@@ -125,7 +199,10 @@ def from_pipeline(path: str | os.PathLike, data: str | os.PathLike | None, **opt
     space = "latents of " if opened.latent else ""
     name = f"{os.path.basename(os.path.abspath(path))} on {space}{opened.name}"
     seen = principal(name, opened.train, opened.fresh, face, device)
-    origin = f"{pipeline_mark(path)} asked for (x - {face.centre:g})/{face.unit:g}; {'; '.join(face.remarks)}"
+    how = "; ".join(
+        [*getattr(face, "remarks", ()), *filter(None, (f"{n}={options[n]}" for n in _HOW if options.get(n)))]
+    )
+    origin = f"{opened.mark} asked for (x - {face.centre:g})/{face.unit:g}; {how}"
     return replace(seen, origin=origin, t_range=face.t_range, copies=opened.copies, remarks=opened.remarks)
 
 

@@ -18,7 +18,7 @@ from numerics.store import provenance, save_dataset, writable
 from validation.data import load
 from validation.devices import device_of
 from validation.figures import COLOURS, save, style
-from validation.networks import is_diffusers
+from validation.networks import is_foreign
 from validation.spectra import ScoreFunction, sample_signals
 from validation.spectrum.pipelines import open_pipeline
 from validation.tables import TableData
@@ -166,7 +166,7 @@ def _subjects(
 ) -> Iterator[tuple[str, int, ScoreFunction, dict[str, torch.Tensor], tuple[str, ...]]]:
     """Name, training points, score, points by origin and remarks of each network in `model`."""
     made = load(samples, seed=seed, **options)
-    if is_diffusers(model):
+    if is_foreign(model):
         known = samples if data is None else data
         opened = open_pipeline(model, known, device=device, seed=seed, **network, **options)
         if made.shape != opened.pixels:

@@ -21,9 +21,10 @@ from validation.data import Copies, Split, load, split
 from validation.spectra import BlockData, Derivative, ScoreFunction
 from validation.training import members
 
-__all__ = ["Subject", "fresh_parts", "from_data", "from_model", "from_subspaces", "noise_levels", "principal"]
+__all__ = ["Subject", "Turned", "fresh_parts", "from_data", "from_model", "from_subspaces", "noise_levels", "principal"]
 
 FRESH = 1000  # points kept back, at most
+_AXES = 8192  # numbers a point whose principal axes are found
 _LARGEST = 10**9  # numbers drawn in all
 INSIDE = 1e-6  # of log t: so far within what a network knows
 
@@ -70,7 +71,7 @@ class Subject:
         return self.X.shape[1]
 
 
-class _Turned:
+class Turned:
     """A score seen in other axes: points z with x = mean + axes z."""
 
     def __init__(self, inner: ScoreFunction, mean: torch.Tensor, axes: torch.Tensor):
@@ -154,6 +155,11 @@ def principal(
     name: str, X: torch.Tensor, fresh: torch.Tensor, network: ScoreFunction | None = None, device: str = "cpu"
 ) -> Subject:
     """The same points in the axes of the training points' covariance, largest variance first."""
+    if X.shape[1] > _AXES:
+        allowed = f"at most {_AXES} numbers a sample, for principal axes"
+        raise DomainError(
+            "DATA", f"{X.shape[1]} numbers a sample", allowed, "Larger ones: --samples, or validation.spectra"
+        )
     if X.shape[1] < 2:
         raise DomainError("DATA", f"{X.shape[1]} number a sample", "at least 2: a spectrum needs directions")
     mean = X.mean(dim=0)
@@ -161,7 +167,7 @@ def principal(
     values, axes = torch.linalg.eigh(X.T @ X / (len(X) - 1))
     values, axes = values.flip(0).clamp_min(0).numpy(), axes.flip(1)
     values[values < 1e-12 * values[0]] = 0.0
-    networks = {} if network is None else {"network": _Turned(network, mean.to(device), axes.to(device))}
+    networks = {} if network is None else {"network": Turned(network, mean.to(device), axes.to(device))}
     groups = _octaves(int((values > 0).sum()))
     population = population_eigenvalues(values, len(X))
     return Subject(name, X @ axes, (fresh - mean) @ axes, values, groups, networks=networks, population=population)

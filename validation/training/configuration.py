@@ -29,8 +29,9 @@ class TrainingConfig:
     noise : `NoiseLevels`
     precision : "float32", "float64", "bfloat16" (autocast of the hidden layers; weights stay float32) or "auto", which is
         bfloat16 on cuda and float32 elsewhere
-    optimizer : "adam", or "muon": `validation.training.muon` for the hidden matrices of an MLP, at `matrix_rate` with the same
-        warm-up and decay, and Adam for the rest; "sgd" is plain gradient descent on batches, without momentum
+    optimizer : "adam", or "muon": `validation.training.muon` for the hidden matrices of an MLP or the kernels inside a U-Net, at
+        `matrix_rate` with the same warm-up and decay, and Adam for the rest; "sgd" is plain gradient descent on batches, without
+        momentum
 
     >>> TrainingConfig(steps=100, warmup=10, learning_rate=1.0).rate(9)
     1.0

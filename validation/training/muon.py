@@ -4,6 +4,7 @@ r"""Muon for stacks of matrices: every step turns the gradient's momentum into t
 
 NS makes of U S V^T about U V^T. A gradient is dominated by a few directions; those that separate single points are small in it,
 and Adam, entry by entry, leaves them small. With equal singular values they are learned at the rate of the rest.
+A kernel of a convolution is a matrix (fan_out, fan_in times its places).
 `torch.optim.Muon` is the referee of the tests; it takes single matrices only and iterates in bfloat16, in which a stack and
 its members alone would not agree.
 """
@@ -11,6 +12,7 @@ its members alone would not agree.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -45,15 +47,15 @@ def equalised(G: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """The optimiser of the module, for parameters (M, fan_in, fan_out) whose M members share nothing.
+    """The optimiser of the module, for stacks (M, fan_in, fan_out) whose M members share nothing, and kernels of convolutions.
 
     Parameters
     ----------
-    parameters : tensors of three dimensions; lr : positive; momentum : in [0, 1)
+    parameters : tensors of three dimensions, or of four (fan_out, fan_in, a, b); lr : positive; momentum : in [0, 1)
 
     Raises
     ------
-    DomainError : a parameter that is no stack of matrices, or numbers outside their domain
+    DomainError : a parameter that is neither, or numbers outside their domain
 
     [Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/]
     """
@@ -65,10 +67,9 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
         for group in self.param_groups:
             for p in group["params"]:
-                if p.ndim != 3:
-                    raise DomainError(
-                        "parameters", f"one of shape {tuple(p.shape)}", "stacks of matrices (M, fan_in, fan_out)"
-                    )
+                if p.ndim not in (3, 4):
+                    allowed = "stacks of matrices (M, fan_in, fan_out) or kernels (fan_out, fan_in, a, b)"
+                    raise DomainError("parameters", f"one of shape {tuple(p.shape)}", allowed)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -78,13 +79,24 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            beta = group["momentum"]
+            beta, alike = group["momentum"], defaultdict(list)
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                state = self.state[p]
-                buffer = state.setdefault("momentum", torch.zeros_like(p))
+                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 buffer.lerp_(p.grad, 1 - beta)
+                ahead = p.grad.lerp(buffer, beta)
+                if p.ndim == 4:
+                    alike[p.shape[0], p[0].numel()].append((p, ahead.flatten(1)))
+                    continue
                 longer = math.sqrt(max(1.0, p.shape[2] / p.shape[1]))
-                p.sub_(equalised(p.grad.lerp(buffer, beta)), alpha=group["lr"] * longer)
+                p.sub_(equalised(ahead), alpha=group["lr"] * longer)
+            for (
+                fan_out,
+                fan_in,
+            ), kernels in alike.items():  # kernels of one shape, in whatever layer and member, as one stack
+                moved = equalised(torch.stack([matrix for _, matrix in kernels]))
+                longer = math.sqrt(max(1.0, fan_out / fan_in))
+                for (p, _), step in zip(kernels, moved, strict=True):
+                    p.sub_(step.view_as(p), alpha=group["lr"] * longer)
         return loss

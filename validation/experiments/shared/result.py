@@ -10,13 +10,14 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from numerics.display import grid, number
 from numerics.domain import DomainError
 from numerics.store import atomic, save_dataset, versions
 from validation.simulation import Outcome, Verdict
@@ -38,6 +39,9 @@ class Row:
     @property
     def outcome(self) -> Outcome:
         return self.verdict.outcome
+
+    def _repr_html_(self) -> str:
+        return self.verdict._repr_html_()
 
     def cells(self) -> dict[str, Any]:
         v = self.verdict
@@ -80,6 +84,26 @@ class ExperimentResult:
     def count(self) -> dict[str, int]:
         """How many rows ended how."""
         return {str(outcome): sum(row.outcome is outcome for row in self.rows) for outcome in Outcome}
+
+    def _repr_html_(self) -> str:
+        columns = ("quantity", "model", "theory", "measured", "off by", "sigma", "verdict", "note")
+        rows = []
+        for row in self.rows:
+            c = row.cells()
+            offset = (f"{c['deviation_percent']:+.2f} %", f"{c['sigmas']:+.1f}")
+            rows.append(
+                (
+                    row.quantity,
+                    row.model,
+                    c["theory"],
+                    number(c["measured"], c["error"]),
+                    *offset,
+                    c["verdict"],
+                    c["note"],
+                )
+            )
+        verdicts = ", ".join(f"{count} {outcome}" for outcome, count in self.count().items())
+        return grid(f"{self.name}: {self.claim} {verdicts}.", columns, rows)
 
     def to_dataset(self) -> xr.Dataset:
         """Curves, rows (dimension `row`) and provenance (attributes, JSON) in one dataset, ready for NetCDF."""
@@ -145,7 +169,7 @@ def concluded(
     shown = {"preset": preset.name, "seed": seed, "device": device, **(arguments or {})}
     command = f"validation.experiments.{name}.run({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
     seconds = round(time.perf_counter() - started, 1)
-    made = provenance(command=command, preset=vars(preset), seed=seed, **told, seconds=seconds)
+    made = provenance(command=command, preset=asdict(preset), seed=seed, **told, seconds=seconds)
     return ExperimentResult(name, claim, rows, curves, made)
 
 

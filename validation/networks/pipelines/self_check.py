@@ -22,6 +22,7 @@ from validation.networks.pipelines.schedules import schedule_of
 __all__ = ["Reading", "check_conventions", "readings"]
 
 _BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
+_OPTIONS = {"noise": "epsilon", "x0": "x0", "v": "v", "velocity": "flow"}  # of --prediction
 _WORDS = {"noise": "epsilon", "x0": "sample", "v": "v_prediction", "velocity": "flow_prediction"}
 _CHANNELS = (
     1.02  # times better, and three standard errors: another order of channels changes little where images are grey
@@ -42,27 +43,28 @@ class Reading:
     levels: tuple[float, ...] = ()
 
 
-def readings(face: ModelScore, X: Any, *, seed: int = 0) -> list[Reading]:
+def readings(face: ModelScore, X: Any, *, seed: int = 0, module: bool = False) -> list[Reading]:
     """Every likely way to read a network, best first, all with the data on the scale they are given.
 
     Parameters
     ----------
     face : the network as it is read; X : (P, N) finite data that vary, P >= 2, in the network's order of coordinates
+    module : names are those of the options that go with a torch module, not those of a scheduler's configuration
     """
     X = torch.as_tensor(np.asarray(X[:512]), dtype=torch.float64)
     found = [_read("as given", "as given", face, X, seed)]
-    for kind, name, other in _others(face):
+    for kind, name, other in _others(face, module):
         found.append(_read(kind, name, other, X, seed))
     for name, permuted in _orders(face, X):
         found.append(_read("channels", name, face, permuted, seed))
     return sorted(found, key=lambda reading: reading.ratio)
 
 
-def check_conventions(face: ModelScore, X: Any, *, seed: int = 0) -> str:
+def check_conventions(face: ModelScore, X: Any, *, seed: int = 0, module: bool = False) -> str:
     """An error where another reading is clearly the network's; else what there is to say of it, in words, or nothing.
 
     The scale of pixels comes first (`check_scale`); other readings are tried where the network denoises on none, and the order of
-    channels always.
+    channels always. module : as in `readings`
 
     Raises
     ------
@@ -76,7 +78,7 @@ def check_conventions(face: ModelScore, X: Any, *, seed: int = 0) -> str:
         return said
     scaled = face.rescaled(best.centre, best.unit)
     for at in (face, scaled) if (best.centre, best.unit) != (face.centre, face.unit) else (face,):
-        first = readings(at, X, seed=seed)[0]
+        first = readings(at, X, seed=seed, module=module)[0]
         own = level_ratios(at, _points(X), seed)
         if first.ratio <= LEARNED and first.ratio * BETTER < _mean(own):
             where = "" if at is face else f" and pixels in {best.name} ({best.options})"
@@ -85,7 +87,7 @@ def check_conventions(face: ModelScore, X: Any, *, seed: int = 0) -> str:
                 f"a network whose denoising loss is {_mean(own):.2g} times that of a denoiser of single pixels",
                 "one that is read as it was trained",
                 f"The likeliest mistake is {_MISTAKES[first.kind]}: {first.name}{where} gives {first.ratio:.2g} times. "
-                f"{_REMEDIES[first.kind]}; to measure as it is all the same, `--centre 0 --unit 1`",
+                f"{(_OF_MODULES if module else _REMEDIES)[first.kind]}; to measure as it is all the same, `--centre 0 --unit 1`",
             )
     return check_scale(face, X, seed=seed)
 
@@ -99,6 +101,10 @@ _REMEDIES = {
     "prediction": "Correct prediction_type in its scheduler_config.json",
     "noise": "Correct the schedule in its scheduler_config.json",
     "channels": "Bring the channels of the data into that order",
+}
+_OF_MODULES = _REMEDIES | {
+    "prediction": "Give that --prediction, or change the sign in the module",
+    "noise": "Give that --level, --convention or --scheduler",
 }
 
 
@@ -137,13 +143,14 @@ def _points(X: Any) -> torch.Tensor:
     return torch.as_tensor(np.asarray(X[:512]), dtype=torch.float64)
 
 
-def _others(face: ModelScore) -> Iterator[tuple[str, str, ModelScore]]:
+def _others(face: ModelScore, module: bool) -> Iterator[tuple[str, str, ModelScore]]:
     """The network with another prediction, sign, schedule or way to be given the noise."""
     flow = face.predicts == "velocity"
     for predicts in ("noise", "x0", "velocity" if flow else "v"):
         for sign in (1.0, -1.0):
             if (predicts, sign) != (face.predicts, face.sign) and not (predicts == "x0" and sign < 0):
-                name = f"prediction_type {_WORDS[predicts]}" + (" with the opposite sign" if sign < 0 else "")
+                said = f"--prediction {_OPTIONS[predicts]}" if module else f"prediction_type {_WORDS[predicts]}"
+                name = said + (" with the opposite sign" if sign < 0 else "")
                 yield "prediction", name, face.changed(predicts=predicts, sign=sign)
     if face.predicts == "edm":
         yield "prediction", "the opposite sign", face.changed(sign=-face.sign)
@@ -151,10 +158,15 @@ def _others(face: ModelScore) -> Iterator[tuple[str, str, ModelScore]]:
     if schedule is None:
         for name, condition in CONDITIONS.items():
             if condition is not face.condition:
-                yield "noise", f"noise given as {name}", face.changed(condition=condition)
+                yield (
+                    "noise",
+                    f"--level {name}" if module else f"noise given as {name}",
+                    face.changed(condition=condition),
+                )
         for name in ("ve", "ddpm", "flow"):
             if SCALES[name] is not face.scale:
-                yield "noise", f"the input of convention {name}", face.changed(scale=SCALES[name])
+                said = f"--convention {name}" if module else f"the input of convention {name}"
+                yield "noise", said, face.changed(scale=SCALES[name])
         return
     if schedule.log_t is None:
         return
@@ -164,7 +176,7 @@ def _others(face: ModelScore) -> Iterator[tuple[str, str, ModelScore]]:
         other = schedule_of(diffusers.DDPMScheduler(len(schedule.log_t), beta_schedule=betas), nearest=schedule.whole)
         if other.log_t is not None and np.abs(other.log_t - schedule.log_t).max() > 1e-3:
             # DDPM's own prediction type is left aside: only its noise is taken
-            yield "noise", f"beta_schedule {betas}", face.changed(schedule=other)
+            yield "noise", f"--scheduler {betas}" if module else f"beta_schedule {betas}", face.changed(schedule=other)
 
 
 def _orders(face: ModelScore, X: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:

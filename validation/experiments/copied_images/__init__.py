@@ -1,0 +1,5 @@
+"""Which images networks copy first, how their copies are detected, and which signals give them away."""
+
+from validation.experiments.copied_images.experiment import PRESETS, Preset, figure, run
+
+__all__ = ["PRESETS", "Preset", "figure", "run"]

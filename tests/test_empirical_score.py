@@ -431,7 +431,11 @@ def test_clusters_with_a_wrong_bound_are_caught(monkeypatch):
     np.testing.assert_allclose(right, exact, rtol=1e-12)
     bounds = Clusters.bounds
     monkeypatch.setattr(Clusters, "bounds", lambda self, x: (bounds(self, x)[0] + 0.2, bounds(self, x)[1]))
-    assert np.abs(E.log_partition(x, t) - right).max() > 1e-6
+    try:
+        off = np.abs(E.log_partition(x, t) - right).max()
+    except DomainError:  # where no pattern at all is left of a row
+        off = np.inf
+    assert off > 1e-6
 
 
 def test_plain_torch_search_in_clusters_agrees():

@@ -54,7 +54,9 @@ def test_it_memorises_where_its_local_score_does(measured):
     # patches collapse at less noise than images
     whole = measured["memorised"].sel(score="empirical").item()
     assert not whole < math.inf or math.log(whole / local) > 4 * error
-    assert measured["ratio"].sel(score="network").values == pytest.approx(measured["ratio"].sel(score="LS").values, rel=1e-3)
+    assert measured["ratio"].sel(score="network").values == pytest.approx(
+        measured["ratio"].sel(score="LS").values, rel=1e-3
+    )
 
 
 def test_its_samples_are_made_of_training_patches_and_are_no_training_images(measured):
@@ -131,8 +133,14 @@ def test_the_experiment_ends_with_rows_curves_and_figures(tiny, tmp_path):
         (lambda: run("quick", sizes=(100, 100)), "sizes"),
         (lambda: run("quick", sizes=(5000,)), "sizes"),
         (lambda: run("quick", pool=3), "pool"),
-        (lambda: copied_patches(torch.zeros(2, 1, 3, 3), torch.zeros(9, 1, 3, 3), torch.zeros(5, 1, 3, 3), [1]), "fresh"),
-        (lambda: copied_patches(torch.zeros(2, 1, 4, 3), torch.zeros(9, 1, 3, 3), torch.zeros(16, 1, 3, 3), [1]), "samples"),
+        (
+            lambda: copied_patches(torch.zeros(2, 1, 3, 3), torch.zeros(9, 1, 3, 3), torch.zeros(5, 1, 3, 3), [1]),
+            "fresh",
+        ),
+        (
+            lambda: copied_patches(torch.zeros(2, 1, 4, 3), torch.zeros(9, 1, 3, 3), torch.zeros(16, 1, 3, 3), [1]),
+            "samples",
+        ),
     ],
 )
 def test_bad_input_is_named(call, argument):

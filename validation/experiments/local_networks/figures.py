@@ -71,7 +71,7 @@ def ratio_figure(data: Any) -> Figure:
         for ax in axes[:, 0]:
             ax.set_ylabel("training loss / fresh loss")
             ax.set_ylim(0, 1.35)
-        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8.5)
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
     return fig
 
 
@@ -104,6 +104,7 @@ def samples_figure(data: Any) -> Figure:
     """Samples of each network, of its local score from the same noise, and the training images nearest to the network's."""
     rows = [(part, label) for part, label, _, _ in _networks(data)]
     names = {"sample": "network", "local": "local score (ELS)", "nearest": "nearest training image"}
+    names = {name: told for name, told in names.items() if f"{name}_image" in data}
     shown = min(8, data.sizes["shown"])
     with style():
         fig = Figure(figsize=(3 * shown * 0.45 + 1.6, 0.62 * len(rows) + 0.6), layout="constrained")
@@ -140,7 +141,7 @@ def kept_figure(data: Any) -> Figure:
             ax.set_xlabel(_SIGMA)
         for ax in axes[:, 0]:
             ax.set_ylabel("directions kept")
-        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8.5)
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
     return fig
 
 

@@ -194,7 +194,8 @@ def tables(data: xr.Dataset) -> list[TableData]:
     dimension = TableData(
         "Latent dimension of the score against noise. kept: directions with -tJ below 1/2; gap: below the largest gap of the "
         "sorted spectrum; bend: below its inflection; points: training points that share the weight. half: the empirical score "
-        f"of half of the points; linear: the best linear denoiser of the points; {known}: the {_KINDS[control][0]}. Errors over probe points, in units of the last digit.",
+        f"of half of the points; linear: their best linear denoiser; {known}: the {_KINDS[control][0]}. Errors over "
+        "probe points, in units of the last digit.",
         head,
         rows,
         text=(),

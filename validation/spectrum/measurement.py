@@ -3,8 +3,8 @@ r"""What `geomem spectrum` measures: at which noise a training set's score loses
 Sorted eigenvalues of :math:`-tJ` (1: pure noise, 0: fully inside the data) of the empirical score, beside three controls:
 the Gaussian with the population's covariance, the best linear denoiser of the same training points, :math:`t(\hat C+t)^{-1}`
 (over training sets: :math:`\kappa(\Sigma+\kappa)^{-1}`, `theory.finite_sample_noise`), and the empirical score of half of the
-training set. Only what depends on the number of training points is memorisation. Errors are over probe points: they do not include what another training
-set would change.
+training set. Only what depends on the number of training points is memorisation. Errors are over probe points: they do not
+include what another training set would change.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def spectrum(
 
     Returns
     -------
-    xarray.Dataset over score (empirical, half, gaussian, linear; exact for synthetic data, network), place, t, direction and group:
-    `eigenvalue`, sorted; `variance`, posterior variance over t, mean of a group; `gap`, `inflection`: latent dimension;
+    xarray.Dataset over score (empirical, half, gaussian, linear; exact for synthetic data, network), place, t, direction and
+    group: `eigenvalue`, sorted; `variance`, posterior variance over t, mean of a group; `gap`, `inflection`: latent dimension;
     `kept`: eigenvalues below 1/2, directions along which the data outweigh the noise; `participation`. Each with
     `_error` over probes. `single_variance` are single probes' values, for errors of what is read off the curves.
 

@@ -33,7 +33,7 @@ from validation.experiments.shared import (
     save,
     save_figure,
 )
-from validation.experiments.trained_images.probes import average_pool
+from validation.experiments.trained_images import average_pool
 from validation.networks import NetworkScore
 from validation.simulation import Prediction, judge
 from validation.training import NoiseLevels, Trainer, TrainingConfig, points

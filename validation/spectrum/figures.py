@@ -43,7 +43,7 @@ def figure(data: xr.Dataset) -> Figure:
         _dimensions(axes[1][0], data)
         _groups(axes[1][1], data)
         _participation(axes[1][2], data)
-        below = 0.62 if "network" in data["score"] else 0.7  # the legend of the dimensions
+        below = 0.57 if "network" in data["score"] else 0.62  # the legend of the dimensions
         for axis in axes[1]:
             axis.set_xscale("log")
             axis.set_xlabel(_T)
@@ -115,7 +115,7 @@ def _dimensions(axis: Any, data: xr.Dataset) -> None:
     axis.set_ylabel(r"directions with $-tJ$ below 1/2")
     axis.set_title("directions kept: the data outweigh the noise")
     axis.set_ylim(
-        top=(1.75 if "network" in data["score"] else 1.5) * float(data["kept"].max()) + 1
+        top=(1.9 if "network" in data["score"] else 1.75) * float(data["kept"].max()) + 1
     )  # room for the legend
     axis.legend(fontsize=6.5, loc="upper right")
 

@@ -571,6 +571,31 @@ def test_options_that_a_command_names(geomem, tmp_path):
     assert geomem(*arguments, "--image-size", 8).returncode == 0
 
 
+@runs("Or tell with --level how else the network is given the noise")
+def test_how_else_a_module_is_given_the_noise():
+    from validation.networks.torch_modules import module_score
+
+    def noise(y, sigma):
+        """Of standard normal data: E[omega | y]."""
+        return y * (sigma / (1 + sigma**2).sqrt())[:, None]
+
+    options = {"convention": "ddpm", "prediction": "epsilon"}
+    assert "--level" in remedy(module_score, noise, (2,), **options)
+    face = module_score(noise, (2,), level="sigma", **options)
+    assert face.score(torch.ones(1, 2, dtype=torch.float64), 1.0).numpy() == pytest.approx(-0.5 * np.ones((1, 2)))
+
+
+@runs("Larger ones: --samples, or validation.spectra")
+def test_spectra_beyond_principal_axes():
+    from validation.spectra import effective_dimension
+    from validation.spectrum.subjects import principal
+
+    X = torch.zeros(3, 8193, dtype=torch.float64)
+    assert "validation.spectra" in remedy(principal, "large", X, X)
+    found = effective_dimension(lambda x, t: -x / (1 + t), X[:1], 1.0, probes=4)
+    assert found["dimension"].item() == pytest.approx(8193 / 2)
+
+
 # these are taken from their messages and run in tests/test_checkpoint_layouts.py
 COVERED |= dict.fromkeys(
     (

@@ -17,7 +17,15 @@ import torch
 from numerics.domain import DomainError, positive
 from validation.data import Copies, Dataset, load, split
 from validation.networks import DiffusersScore, ModelScore, open_module
-from validation.networks.pipelines import check_conventions, encode_images, is_pipeline, load_autoencoder, pipeline_mark
+from validation.networks.pipelines import (
+    Autoencoder,
+    check_conventions,
+    check_latents,
+    encode_images,
+    is_pipeline,
+    load_autoencoder,
+    pipeline_mark,
+)
 from validation.networks.torch_modules import OpenedModule, is_module
 from validation.option_names import option_of
 from validation.spectra import asymmetry, modules_of
@@ -25,6 +33,7 @@ from validation.spectrum.products import DENSE
 from validation.spectrum.subjects import FRESH, INSIDE, Subject, fresh_parts, principal
 
 _TOGETHER = 1 << 14  # numbers of points that are differentiated at once
+_ENCODED = 64  # images that are encoded again on each usual scale of pixels, where latents are not the network's
 _HOW = (
     "convention",
     "prediction",
@@ -143,8 +152,17 @@ def open_pipeline(
     face.differentiation.chunk = max(1, _TOGETHER // math.prod(shape))
     face.module.to(device)
     remarks = [*face.remarks, *remarks]
-    if centre is None and unit is None and module is None:
-        remarks += filter(None, [check_conventions(face, train, seed=seed)])
+    if centre is None and unit is None:
+        if module is None:
+            said = check_conventions(face, train, seed=seed)
+        else:
+            images = parts.train[:_ENCODED]
+
+            def again(c: float, u: float) -> np.ndarray:
+                return encode_images(module, images, dataset.shape, centre=c, unit=u).Z
+
+            said = check_latents(face, Autoencoder(module), train, pixels=images, encode=again, seed=seed)
+        remarks += filter(None, [said])
     if guidance not in (None, 1.0):
         remarks.append(_guided(face, train, seed))
     points = (torch.from_numpy(part) for part in (train, fresh))

@@ -3,8 +3,8 @@
     python benchmarks/bench_local_score.py --data mnist10k.npz --patch 7
     python benchmarks/bench_local_score.py --data cifar10_10k.npz --patch 7 --queries 64
 
-Bare products: queries times patches, and weights times patches, in float32 by torch, for one place (LS) or one query image (ELS), times their
-number. Without `--data`, scikit-learn's digits. One row a kind and noise level; times are processor seconds of this process over all its threads.
+Bare products: queries times patches, and weights times patches, in float32 by torch, for one place (LS) or one query image
+(ELS), times their number. Without `--data`, scikit-learn's digits. Times are processor seconds over all threads.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def main() -> None:
                 answers[method] = score.score(x, t)
                 spent, passed = time.process_time() - start, time.perf_counter() - begun
                 print(
-                    f"  t = {t:<8g} {method:9s} {spent:8.2f} s ({passed:.2f} s passed), {spent / reference:5.2f} of the bare products, "
-                    f"{pairs / spent / 1e9:.2f} G pairs/s"
+                    f"  t = {t:<8g} {method:9s} {spent:8.2f} s ({passed:.2f} s passed), "
+                    f"{spent / reference:5.2f} of the bare products, {pairs / spent / 1e9:.2f} G pairs/s"
                 )
             if len(answers) == 2:
                 difference = (answers["boxes"] - answers["products"]).abs().max() * math.sqrt(t)

@@ -112,7 +112,7 @@ CASES += [(3, 2, True, "zero"), (9, 1, True, "circular"), (11, 2, True, "apart")
     ("width", "channels", "equivariant", "border"), [*CASES, (5, 1, False, "zero"), (7, 2, False, "circular")]
 )
 def test_box_sums_are_the_products_of_patches(width, channels, equivariant, border):
-    """Every number of terms of a width (15 = 8 + 4 + 2 + 1), more images than lanes, one query and several, one thread and two."""
+    """Every number of terms of a width (15 = 8 + 4 + 2 + 1), more images than lanes, one query or several, one or two threads."""
     if border == "circular" and width > 9:
         width = 9
     rng = np.random.default_rng(width)

@@ -5,9 +5,9 @@ Patches around y of a noisy image x and around y + d of a training image differ,
 .. math:: |x_{p(y)}-\xi_{p(y+d)}|^2=\sum_{|a|\le h}\big(x(y+a)-\xi(y+d+a)\big)^2 ,
 
 for one displacement d a sum over a moving square of the same squared differences. Sums over 2, 4, 8, ... neighbours, each made
-of two of the level below, give it along rows and then along columns with two to seven additions, all of positive numbers: nothing cancels. Lanes side
-by side are training images. Offsets are unsigned, or numba's care for negative indices keeps loops from vectorising; `lanes` is
-an argument, or LLVM unrolls its loop instead.
+of two of the level below, give it along rows and then along columns with a few additions, all of positive numbers: nothing
+cancels. Lanes side by side are training images. Offsets are unsigned, or numba's care for negative indices keeps loops from
+vectorising; `lanes` is an argument, or LLVM unrolls its loop instead.
 """
 
 from __future__ import annotations
@@ -135,11 +135,13 @@ def _flush(lane_sums, o, places, lanes, valid, totals, t):
 def box_pass(query, training, count, table, shape, half, scale, base, totals, lanes, only_minima):
     r"""Add the training images of some chunks to the sums of every place of one noisy image.
 
-    query : (C (H + 2 half) (W + 2 half),) the padded noisy image; training : (chunks, C, H + 2 half, W + 2 half, lanes), flat, padded
-    too; float32 or float64. count : images in all; lanes of the last chunk beyond them hold anything finite.
+    query : (C (H + 2 half) (W + 2 half),) the padded noisy image, float32 or float64
+    training : (chunks, C, H + 2 half, W + 2 half, lanes), flat, padded too
+    count : images in all; lanes of the last chunk beyond them hold anything finite
     table : (displacements, 6): rows and columns moved, first and last place allowed, rows (y0, y1) and columns (x0, x1)
     shape : (C, H, W); scale : log2(e)/2t
-    base : (H W,) reference of each place, a power of 2: weights are :math:`2^{base-scale\,|x-\xi|^2}`. Lowered where a patch is much nearer.
+    base : (H W,) reference of each place, a power of 2: weights are :math:`2^{base-scale\,|x-\xi|^2}`; lowered where a patch is
+    much nearer
     totals : (C + 2, H W) float64, added to: sum of weights, of squared weights, of weights times (training - query) at the centre
     only_minima : lower `base` to the least energy met, and add nothing
     """

@@ -39,7 +39,7 @@ class BoxSums:
         self.table = displacements(H, W, width // 2, border) if equivariant else np.array([[0, 0, 0, H, 0, W]])
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """For x (B, C, H, W), t (B,): the posterior mean of xi - x at each pixel, (B, C, H, W), and the participation (B, H, W)."""
+        """For x (B, C, H, W), t (B,): posterior means of xi - x at each pixel, (B, C, H, W), and participations (B, H, W)."""
         if self.double:
             means, participation, _ = self._pass(x, t, np.float64)
             return means, participation

@@ -3,9 +3,9 @@ r"""The local score: the optimum of denoising for a network whose output at a pi
     D_i(x) = sum_mu w_mu xi^mu_i,      w = softmax_mu(-|x_patch(i) - xi^mu_patch(i)|^2 / 2t),      s_i = (D_i - x_i)/t
 
 Local (LS): the patches of the P training images at the same place compete. Equivariant (ELS), as convolution makes it: the
-patches of all places are one bag. Both are empirical scores of patches, of which the centre is read. On a CPU distances of all patches come from
-sums over moving squares (`box_sums`); the engine of `EmpiricalScore` on the written-out patches is their referee, and what
-weighted windows, parts of the bag, Jacobians and GPUs use. Source: [KG24].
+patches of all places are one bag. Both are empirical scores of patches, of which the centre is read. On a CPU the distances of
+all patches come from sums over moving squares (`box_sums`); the engine of `EmpiricalScore` on the written-out patches is their
+referee, and what weighted windows, parts of the bag, Jacobians and GPUs use. Source: [KG24].
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ class LocalScore:
         Weight of each pixel of the patch in the distance, positive at the centre (default 1 everywhere).
     bag : int, optional
         ELS only: a random subset of so many patches of each group stands for all (seeded by `seed`). The exact bag of 10 000
-        images of 28 x 28 has 7.8 million patches.
+        images of 28 x 28 has 7.8 million patches. A part is coarse at small noise: of 9000 such digits, width 7, at one fresh
+        image, the denoiser of 65 536 patches is off by 1.7, 1.3 and 0.27 times the whole bag's own error at sigma = 0.1, 0.3, 1.
     method : "boxes", "products", or None
         How `denoise`, `score` and `participation` go over the pairs of patches: squared differences summed over moving squares
         (CPU, uniform window, whole bag), or matrix products, an `EmpiricalScore` of patches. None: boxes where they can be had.

@@ -66,9 +66,10 @@ def measure_locality(
     -------
     Dataset: what `receptive_field` gives, over (kind, width, t); `ratio` (score, t) with `ratio_error`, of network, LS, ELS
     (each of its best width there, ELS with its whole bag up to 1e12 pairs) and the empirical score; `memorised` (score), the t
-    where it passes 1/2, and `memorised_error`, of its logarithm, NaN without a crossing; `excess` (width) of `copied_patches` with `control`; `kept`
-    (score, t, point), directions kept at noised fresh images; `sample_image`, `local_image`, `nearest_image`
-    (shown, channel, y, x): the network's samples, those of ELS from the same noise, and the training images nearest to the first.
+    where it passes 1/2, and `memorised_error`, of its logarithm, NaN without a crossing; `excess` (width) of `copied_patches`
+    with `control`; `kept` (score, t, point), directions kept at noised fresh images; `sample_image`, `local_image`,
+    `nearest_image` (shown, channel, y, x): the network's samples, those of ELS from the same noise, and the training images
+    nearest to the first.
     """
     shape, device = tuple(train.shape[1:]), train.device
     field = receptive_field(network, train, fresh, t, widths, points=points, seed=seed, device=str(device))

@@ -1,9 +1,9 @@
 """Independent tasks on dask: wall clock with one and two worker processes here, and list scheduling for up to 1000 workers.
 
-Run ``OMP_NUM_THREADS=1 python benchmarks/bench_cluster.py --out docs/results/cluster``. Two kinds of work: blocks of rows of a relu phase
-diagram, and groups of replicas of the Monte Carlo of `linear_times`. The duration of every task is measured on a worker, and
-the overhead of a task from 2000 tasks that do nothing. What many workers would take is *computed*: tasks in their order go to
-the first free worker, and the scheduler and the submitting process spend the overhead on each of them one after the other.
+Run ``OMP_NUM_THREADS=1 python benchmarks/bench_cluster.py --out docs/results/cluster``. Two kinds of work: blocks of rows of
+a relu phase diagram, and groups of replicas of the Monte Carlo of `linear_times`. The duration of every task is measured on a
+worker, and the overhead of a task from 2000 tasks that do nothing. What many workers would take is *computed*: tasks in their
+order go to the first free worker, and the scheduler spends the overhead on each of them, one after the other.
 """
 
 from __future__ import annotations
@@ -80,24 +80,26 @@ def makespan(durations, workers: int, overhead: float) -> float:
 
 
 def figure(table, path: Path) -> None:
+    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    from validation.figures import house_style, save
+    from validation.figures import save, style
 
-    with house_style.style() if hasattr(house_style, "style") else _plain():
-        import matplotlib.pyplot as plt
-
-        page, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    with style():
+        page = Figure(figsize=(5.6, 3.8))
+        axis = page.add_subplot()
         axis.plot(COUNTS, COUNTS, color="0.7", lw=1, label="one task after another, without loss")
-        for name, style in (("phase diagram", "o-"), ("Monte Carlo", "s-")):
+        for name, marks in (("phase diagram", "o-"), ("Monte Carlo", "s-")):
             rows = [row for row in table if row["work"] == name]
-            axis.plot([row["workers"] for row in rows], [row["speedup"] for row in rows], style, ms=4, label=rows[0]["label"])
+            axis.plot(
+                [row["workers"] for row in rows], [row["speedup"] for row in rows], marks, ms=4, label=rows[0]["label"]
+            )
         axis.set(xscale="log", yscale="log", xlabel="worker processes", ylabel="speed-up over one worker")
         for scale in (axis.xaxis, axis.yaxis):
             scale.set_major_locator(LogLocator(10))
             scale.set_major_formatter(ScalarFormatter())
             scale.set_minor_formatter(NullFormatter())
-        axis.legend(frameon=False, loc="upper left")
+        axis.legend(loc="upper left")
         save(page, path)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -238,6 +239,23 @@ def test_an_interrupted_experiment_goes_on_from_its_replicas(tmp_path, monkeypat
     assert len(list((tmp_path / "mixtures.nc.partial").glob("row_*"))) == 128
 
 
+def threads_there(item):
+    import torch
+
+    return {"threads": np.array(torch.get_num_threads()), "alone": np.array(item)}
+
+
+def test_a_task_uses_the_threads_of_this_process(client):
+    import torch
+
+    from validation.experiments.shared import measured
+
+    for threads in (3, 1):
+        torch.set_num_threads(threads)
+        found = measured(threads_there, [1, 2, 3, 4], rows=Rows(None, {}), scheduler=client)
+        assert [int(one["threads"]) for one in found] == [threads] * 4
+
+
 def test_what_a_probe_shows_travels_as_arrays():
     from validation.experiments.losing_dimensions.verdicts import Found
     from validation.spectra import Probe
@@ -308,3 +326,29 @@ def test_no_scheduler_needs_no_dask():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.splitlines()[0] == "[(0, 1)]"
     assert "pip install distributed" in run.stdout
+
+
+# --- the page -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow  # a scheduler, two workers and the command, as processes
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+def test_the_script_of_the_page_runs_where_srun_is_a_function(tmp_path):
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (script,) = (block for block in re.findall(r"^```bash\n(.*?)^```", page, re.M | re.S) if "#SBATCH" in block)
+    start = """srun() { n=${1#--ntasks=}; shift; for i in $(seq $n); do "$@" & done; wait; }
+geomem() { python -c "from validation.cli import main; main()" "$@"; }
+SLURM_NTASKS=3; SLURM_JOB_ID=7
+"""
+    (tmp_path / "job.sh").write_text(start + script.replace("--points 512", "--points 20"))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+    run = subprocess.run(["bash", "job.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert "wrote diagram.nc" in run.stdout
+    assert not (tmp_path / "scheduler-7.json").exists()
+    here = phase_diagram(*(np.geomspace(*ends, 20) for ends in ((0.001, 3), (0.01, 3))))
+    assert (
+        here["log_t_collapse"].values.tobytes()
+        == load_dataset(tmp_path / "diagram.nc")["log_t_collapse"].values.tobytes()
+    )

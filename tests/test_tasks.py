@@ -292,6 +292,13 @@ def test_what_names_no_scheduler_is_refused_before_any_work(text):
     assert found.value.argument == "scheduler"
 
 
+def test_a_file_without_an_address_is_refused(tmp_path):
+    for text in ("{}", "[]", "address"):
+        (tmp_path / "s.json").write_text(text)
+        with pytest.raises(DomainError, match="local:N"):
+            list(run_tasks(drawn, [1], scheduler=str(tmp_path / "s.json")))
+
+
 def test_where_nobody_answers_says_so(monkeypatch):
     monkeypatch.setattr("numerics.grids.schedulers.TIMEOUT", 0.3)
     with pytest.raises(DomainError, match="Nobody answers there") as found:

@@ -5,6 +5,10 @@
     geomem spectrum --model digits32/pipeline --class 3 --samples digits32/samples3.npy --limit 8 --points 3 --out signals.png
     geomem samples digits32/samples3.npy --train digits32/images.npy --test digits32/fresh.npy --out copies
 
+With `--data FILE` images of one's own, `--pool 2` averaged over squares, `--no-attention` without self-attention, unconditional:
+
+    python benchmarks/train_diffusers_digits.py --out mnist14 --data mnist10k.npz --pool 2 --images 1000 --steps 2500
+
 The loop is that of the package's training scripts: `add_noise`, squared error of the noise, AdamW, a cosine schedule with
 warm-up, an exponential average of the weights. Minutes on two cores.
 """
@@ -23,6 +27,8 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from sklearn.datasets import load_digits
 
+from validation.training import points
+
 
 def images_of(size: int, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Training images (count, 1, size, size) in [-1, 1] with their labels, and images kept back."""
@@ -34,19 +40,31 @@ def images_of(size: int, count: int, seed: int) -> tuple[torch.Tensor, torch.Ten
     return large[:count], labels[:count], large[count : count + 300]
 
 
-def train(images: torch.Tensor, labels: torch.Tensor, steps: int, batch: int, seed: int) -> tuple:
+def own_images(path: str, pool: int, count: int, seed: int) -> tuple[torch.Tensor, None, torch.Tensor]:
+    """Training images (count, C, H, W) in [-1, 1] of a file, and a thousand others."""
+    X = torch.nn.functional.avg_pool2d(points({"data": path, "seed": seed}).X.float(), pool)
+    X = (X - X.min()) / (X.max() - X.min()) * 2 - 1
+    return X[:count], None, X[count : count + 1000]
+
+
+def train(
+    images: torch.Tensor, labels: torch.Tensor | None, steps: int, batch: int, seed: int, attention: bool = True
+) -> tuple:
     """The averaged network and its scheduler."""
+    levels = 3 if images.shape[-1] % 4 == 0 else 2  # the size is halved between levels
+    at_last = "Attn" if attention else ""
     torch.manual_seed(seed)
     net = diffusers.UNet2DModel(
         sample_size=images.shape[-1],
-        in_channels=1,
-        out_channels=1,
+        in_channels=images.shape[1],
+        out_channels=images.shape[1],
         layers_per_block=1,
-        block_out_channels=(16, 32, 32),
-        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        block_out_channels=(16, 32, 32)[:levels] if labels is not None else (24, 48, 48)[:levels],
+        down_block_types=(*["DownBlock2D"] * (levels - 1), f"{at_last}DownBlock2D"),
+        up_block_types=(f"{at_last}UpBlock2D", *["UpBlock2D"] * (levels - 1)),
         norm_num_groups=8,
-        num_class_embeds=10,
+        num_class_embeds=None if labels is None else 10,
+        add_attention=attention,
     )
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
     average = EMAModel(net.parameters(), decay=0.999, use_ema_warmup=True, power=0.75)
@@ -57,7 +75,8 @@ def train(images: torch.Tensor, labels: torch.Tensor, steps: int, batch: int, se
         rows = torch.randint(len(images), (batch,))
         noise, at = torch.randn(batch, *images.shape[1:]), torch.randint(1000, (batch,))
         noisy = scheduler.add_noise(images[rows], noise, at)
-        loss = torch.nn.functional.mse_loss(net(noisy, at, labels[rows]).sample, noise)
+        answer = net(noisy, at) if labels is None else net(noisy, at, labels[rows])
+        loss = torch.nn.functional.mse_loss(answer.sample, noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
@@ -71,15 +90,15 @@ def train(images: torch.Tensor, labels: torch.Tensor, steps: int, batch: int, se
 
 
 @torch.no_grad()
-def sample(net, scheduler, label: int, count: int, steps: int, seed: int) -> torch.Tensor:
-    """(count, 1, H, W) of one class by DDIM."""
+def sample(net, scheduler, label: int | None, count: int, steps: int, seed: int) -> torch.Tensor:
+    """(count, C, H, W) by DDIM, of one class where there are classes."""
     ddim = diffusers.DDIMScheduler.from_config(scheduler.config, clip_sample=True)
     ddim.set_timesteps(steps)
     size = net.config.sample_size
-    x = torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(seed))
-    labels = torch.full((count,), label)
+    x = torch.randn(count, net.config.in_channels, size, size, generator=torch.Generator().manual_seed(seed))
+    labels = () if label is None else (torch.full((count,), label),)
     for at in ddim.timesteps:
-        x = ddim.step(net(x, at, labels).sample, at, x).prev_sample
+        x = ddim.step(net(x, at, *labels).sample, at, x).prev_sample
     return x.clamp(-1, 1)
 
 
@@ -87,6 +106,9 @@ def main() -> None:
     """Trains, samples and saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("digits32"))
+    parser.add_argument("--data", help="images of one's own; without it digits of --size")
+    parser.add_argument("--pool", type=int, default=1)
+    parser.add_argument("--no-attention", action="store_true")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--images", type=int, default=600, help="training images")
     parser.add_argument("--steps", type=int, default=1500)
@@ -95,22 +117,22 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    images, labels, fresh = images_of(options.size, options.images, options.seed)
-    net, scheduler = train(images, labels, options.steps, options.batch, options.seed)
-    made = sample(net, scheduler, options.label, options.samples, 50, options.seed)
+    if options.data:
+        images, labels, fresh = own_images(options.data, options.pool, options.images, options.seed)
+    else:
+        images, labels, fresh = images_of(options.size, options.images, options.seed)
+    net, scheduler = train(images, labels, options.steps, options.batch, options.seed, not options.no_attention)
+    made = sample(net, scheduler, None if labels is None else options.label, options.samples, 50, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     diffusers.DDPMPipeline(net, scheduler).save_pretrained(options.out / "pipeline")
-    own = images[labels == options.label]
-    for name, pixels in (
-        ("images", images),
-        ("fresh", fresh),
-        (f"class{options.label}", own),
-        (f"samples{options.label}", made),
-    ):
+    saved = {"images": images, "fresh": fresh}
+    if labels is None:
+        saved["samples"] = made
+    else:
+        saved |= {f"class{options.label}": images[labels == options.label], f"samples{options.label}": made}
+    for name, pixels in saved.items():
         np.save(options.out / f"{name}.npy", pixels.numpy())
-    print(
-        f"wrote {options.out}: pipeline, {len(images)} images ({len(own)} of class {options.label}), {len(made)} samples"
-    )
+    print(f"wrote {options.out}: pipeline, " + ", ".join(f"{len(pixels)} {name}" for name, pixels in saved.items()))
 
 
 if __name__ == "__main__":

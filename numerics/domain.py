@@ -45,6 +45,9 @@ class DomainError(ValueError):
             + (f". {printable(remedy)}" if remedy else "")
         )
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.argument, self.value, self.allowed, self.remedy)  # so that it crosses processes
+
 
 def printable(text: str) -> str:
     r"""`text` on one line: control characters and undecodable bytes, as file names may hold, become escapes.

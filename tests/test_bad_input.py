@@ -479,6 +479,18 @@ TRAIN = ["train", "x.npy", "--steps", "2", "--out", "m.safetensors"]
 WINDOW = ["window", "x.npy", "-P", "100", "--sizes", "5,9"]
 SAMPLES = ["samples", "x.npy", "--train", "x.npy"]
 VE = ["--convention", "ve", "--prediction", "x0"]
+NOWHERE = [
+    "",
+    "a",
+    "local:",
+    "local:0",
+    "local:a",
+    "missing.json",
+    "x.npy",
+    "tcp://",
+    "http://127.0.0.1:1",
+    "tcp://127.0.0.1:9",
+]
 READERS = [["audit"], ["spectrum"], ["train"], ["report"]]
 COMMANDS = [
     *_with(TIMES, "--alpha", "", "a", "nan", "inf", "-inf", "0", "-1", "1e400", "0x10", "1,2", "½"),
@@ -577,6 +589,9 @@ COMMANDS = [
         ("--out", "file/sub"), ("--out", LONG))],
     ["samples", "x.npy"], ["samples"], [*SAMPLES, "extra"],
     *_with(["validate"], "--only", "", "x"), ["validate", "--seed", "-1"],
+    *_with(["validate", "--only", "linear_times"], "--scheduler", *NOWHERE), *_with(["phase-diagram"], "--scheduler", *NOWHERE),
+    *_with(["spectrum", "x.npy"], "--dask-scheduler", *NOWHERE),
+    ["spectrum", "x.npy", "--model", "m.pt", "--samples", "x.npy", "--dask-scheduler", "local:1"],
     ["validate", "--only", "linear_times", "--out", "file"], ["validate", "--only", "linear_times", "--device", "quantum"],
     *_with(["report", "x.npy"], "--out", "x", "x.txt", "dir", "/dev/full", "file/x.html", LONG + ".html"),
     [""], ["--nope"], ["nonsense"], ["\x1b[31m"],

@@ -1,5 +1,7 @@
 """The local score against brute force over patches, and its limits: one pixel, the whole image, one bag, borders, windows."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -102,6 +104,63 @@ def test_jacobian_is_the_derivative(border, equivariant):
     assert np.abs(J - J.transpose(0, 2, 1)).max() > 1e-3  # a local score is no gradient
 
 
+CASES = [(width, channels, True, border) for width, channels in ((1, 1), (7, 3), (15, 1)) for border in BORDERS]
+CASES += [(3, 2, True, "zero"), (9, 1, True, "circular"), (11, 2, True, "apart")]
+
+
+@pytest.mark.parametrize(
+    ("width", "channels", "equivariant", "border"), [*CASES, (5, 1, False, "zero"), (7, 2, False, "circular")]
+)
+def test_box_sums_are_the_products_of_patches(width, channels, equivariant, border):
+    """Every number of terms of a width (15 = 8 + 4 + 2 + 1), more images than lanes, one query or several, one or two threads."""
+    if border == "circular" and width > 9:
+        width = 9
+    rng = np.random.default_rng(width)
+    images = rng.normal(size=(70, channels, 9, 11)).astype(np.float32).astype(float)
+    x = images[[0, 69, 3]] + rng.normal(size=(3, channels, 9, 11)) * 0.6
+    options = {"equivariant": equivariant, "border": border, "dtype": "float64"}
+    referee = LocalScore(images, width, method="products", **options)
+    threads = torch.get_num_threads()
+    for queries, count in ((x, 1), (x[:1], 2)):
+        torch.set_num_threads(count)
+        try:
+            boxes = LocalScore(images, width, method="boxes", **options)
+            for t in (0.3, 40.0):
+                np.testing.assert_allclose(boxes.score(queries, t), referee.score(queries, t), rtol=1e-9, atol=1e-9)
+                np.testing.assert_allclose(
+                    boxes.participation(queries, t), referee.participation(queries, t), rtol=1e-9
+                )
+            single = LocalScore(images, width, method="boxes", **options | {"dtype": "float32"})
+            error = np.abs(single.score(queries, 0.3) - referee.score(queries, 0.3)).max()
+            assert error * math.sqrt(0.3) < 1e-4
+        finally:
+            torch.set_num_threads(threads)
+
+
+def test_a_patch_much_nearer_than_the_first_ones_takes_over():
+    """Its weight is more than 2^60 times that of all images before it; and far from all images float32 is not enough."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(200, 1, 8, 8))
+    x = images[150:151] + 0.01 * rng.normal(size=(1, 1, 8, 8))
+    options = {"patch": 5, "dtype": "float32"}
+    boxes, products = (LocalScore(images, method=method, **options) for method in ("boxes", "products"))
+    exact = LocalScore(images, patch=5, dtype="float64", method="products")
+    assert np.abs(boxes.denoise(x, 1e-4) - images[150]).max() < 1e-6
+    assert np.abs(boxes.participation(x, 1e-4) - 1).max() < 1e-6
+    far = rng.normal(size=(1, 1, 8, 8))
+    for t in (1e-3, 1e-2):
+        expected = exact.denoise(far, t)
+        assert np.abs(boxes.denoise(far, t) - expected).max() < 1e-5
+        assert np.abs(products.denoise(far, t) - expected).max() < 1e-5
+
+
+def test_a_method_that_cannot_be_had_is_named():
+    with pytest.raises(DomainError, match=r"method.*'products' or None.*no bag"):
+        LocalScore(IMAGES, patch=3, bag=50, method="boxes")
+    with pytest.raises(DomainError, match="method"):
+        LocalScore(IMAGES, patch=3, method="fft")
+
+
 def test_jacobian_with_a_window_is_the_derivative():
     window = np.array([[0.2, 0.5, 0.2], [0.5, 1.0, 0.3], [0.1, 0.4, 0.6]])
     L = LocalScore(IMAGES, patch=3, window=window, dtype="float64")
@@ -131,7 +190,7 @@ def test_noise_levels_of_a_batch():
 
 
 def test_a_bag_of_all_patches_is_the_whole_bag_and_a_part_is_near():
-    x, whole = X[:1], LocalScore(IMAGES, patch=1, dtype="float64")
+    x, whole = X[:1], LocalScore(IMAGES, patch=1, dtype="float64", method="products")
     assert np.array_equal(whole.denoise(x, 1.0), LocalScore(IMAGES, patch=1, dtype="float64", bag=600).denoise(x, 1.0))
     part = LocalScore(IMAGES, patch=1, dtype="float64", bag=300).denoise(x, 10.0)
     assert 0 < np.abs(part - whole.denoise(x, 10.0)).max() < 0.5 * IMAGES.std()

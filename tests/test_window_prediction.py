@@ -1,5 +1,7 @@
 """Training times predicted from pilots: the interval's coverage, a larger set held out, the command, and the growth measured."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -146,3 +148,33 @@ def test_the_experiment_runs_resumes_and_tells_a_wrong_growth(tmp_path):
     assert (tmp_path / "network_training_time.png").stat().st_size > 10_000
     with pytest.raises(DomainError, match="network"):
         network_training_time.run(preset, network="forest")
+
+
+def test_lower_variance_is_memorised_first_in_training_time(tmp_path):
+    """Every pair of subspaces in the order of the theory; with variances exchanged the rows refuse it (negative control)."""
+    from validation.experiments.network_training_time.directions import _rows
+
+    preset = network_training_time.DirectionsPreset(
+        "tiny",
+        (24, 48),
+        (1.0, 0.2),
+        4,
+        2,
+        {"kind": "mlp", "width": 96, "blocks": 1},
+        (("adam", 4e-3),),
+        500,
+        t=(0.02, 0.06),
+        checks=16,
+    )
+    result = network_training_time.directions(preset, out=tmp_path)
+    exponent, order = (row.verdict for row in result.rows)
+    assert 0.3 < exponent.measured < 1.3
+    assert order.measured == 1.0
+    assert (tmp_path / "training_directions.png").stat().st_size > 10_000
+    assert result.curves["tau_mem"].dims == ("optimizer", "member", "subspace", "t")
+    exchanged = result.curves["tau_mem"].assign_coords(subspace=[0.2, 1.0]).sel(optimizer="adam")
+    exponent, order = (row.verdict for row in _rows(exchanged, "adam"))
+    assert exponent.measured < 0
+    assert (order.measured, order.outcome.value) == (0.0, "disagree")
+    with pytest.raises(DomainError, match="variances"):
+        network_training_time.directions(replace(preset, variances=(1.0,)))

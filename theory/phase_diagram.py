@@ -38,6 +38,7 @@ def phase_diagram(
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     executor: Any = None,
+    scheduler: Any = None,
 ) -> Any:
     r"""All times over a grid of :math:`(\alpha_D,\alpha)`.
 
@@ -48,7 +49,7 @@ def phase_diagram(
     family : callable
         The model at a given alpha_D (default `LinearManifold`; for instance `lambda a: HiddenManifold(a, "relu")`).
     kinds : which times, of `theory.rem.KINDS`
-    out, progress, executor : see `numerics.grids.grid.sweep`; with `out` the sweep can be killed and resumed.
+    out, progress, executor, scheduler : see `numerics.grids.grid.sweep`; with `out` the sweep can be killed and resumed.
 
     Returns
     -------
@@ -71,6 +72,7 @@ def phase_diagram(
         out=out,
         progress=progress,
         executor=executor,
+        scheduler=scheduler,
         block=_BLOCK,
     )
 
@@ -131,6 +133,7 @@ def activation_diagrams(
     fractions: Sequence[float] | None = None,
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    scheduler: Any = None,
 ) -> Any:
     r"""Phase diagrams of several activations side by side, with the Gaussian-equivalence shortcut beside each.
 
@@ -146,6 +149,7 @@ def activation_diagrams(
     variances, fractions : of the latent directions
     out : path ending in .nc, optional; finished rows are kept beside it until all is done, so that it can be resumed
     progress : callable `(done, total)`, in rows of all diagrams
+    scheduler : a dask scheduler whose workers solve the rows, see `numerics.grids.schedulers`
 
     Returns
     -------
@@ -206,6 +210,7 @@ def activation_diagrams(
         provenance=provenance(**told),
         out=out,
         progress=progress,
+        scheduler=scheduler,
         block=_BLOCK,
         finish=finish,
     )

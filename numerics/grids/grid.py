@@ -11,6 +11,7 @@ import numpy as np
 
 from numerics.domain import DomainError, finite
 from numerics.grids.rows import Rows, mark
+from numerics.grids.tasks import run_tasks
 from numerics.store import save_dataset
 
 __all__ = ["sweep"]
@@ -25,6 +26,7 @@ def sweep(
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     executor: Executor | None = None,
+    scheduler: Any = None,
     block: int | None = None,
     finish: Callable[[Any], Any] | None = None,
 ) -> Any:
@@ -43,10 +45,13 @@ def sweep(
         that finds them there goes on from them.
     progress : callable `(done, total)`, optional
     executor : `concurrent.futures.Executor`, optional
-        Rows are submitted to it (processes, or a dask client's `get_executor()` on a cluster). Default: here, in order.
+        Rows are submitted to it (threads or processes of this machine). Default: here, in order.
+    scheduler : optional
+        A dask scheduler whose workers evaluate the rows, see `numerics.grids.schedulers`; left out with `executor`.
     block : int, optional
         `row` takes up to so many values of the first axis at once, as an array, and returns arrays with that axis in front:
-        for solvers that are better at many rows together. Rows are still kept one by one.
+        for solvers that are better at many rows together. Rows are still kept one by one. Blocks begin at multiples of
+        `block`, and one with a missing row is evaluated whole: its numbers do not depend on what a killed sweep had kept.
     finish : callable, optional
         What is made of the whole before it is saved and returned, for instance another layout of its axes.
 
@@ -74,21 +79,24 @@ def sweep(
         raise DomainError("out", str(out), "a file name that ends in .nc or .h5")
     told = {name: value for name, value in (provenance or {}).items() if name != "command"}
     rows = Rows(out, {f"axis {name}": mark(values) for name, values in axes.items()} | told, what="sweep")
-    waiting = [i for i in range(first.size) if not rows.has(i)]
-    done = first.size - len(waiting)
+    if executor is not None and scheduler is not None:
+        raise DomainError("scheduler", scheduler, "left out with executor")
+    groups = [list(range(at, min(at + (block or 1), first.size))) for at in range(0, first.size, block or 1)]
+    groups = [g for g in groups if not all(map(rows.has, g))]
+    done = sum(map(rows.has, range(first.size)))
     if progress:
         progress(done, first.size)
-    groups = [waiting[i : i + (block or 1)] for i in range(0, len(waiting), block or 1)]
     asked = [first[g] if block else first[g[0]] for g in groups]
     if executor is None:
-        finished = ((g, row(value, *others)) for g, value in zip(groups, asked, strict=True))
+        finished = run_tasks(row, asked, shared=tuple(others), scheduler=scheduler)
     else:
         futures = [executor.submit(row, value, *others) for value in asked]
-        finished = ((g, future.result()) for g, future in zip(groups, futures, strict=True))
-    for group, result in finished:
-        for k, i in enumerate(group):
-            rows.put(i, {name: np.asarray(v)[k] for name, v in result.items()} if block else result)
-        done += len(group)
+        finished = ((k, future.result()) for k, future in enumerate(futures))
+    for number, result in finished:
+        for k, i in enumerate(groups[number]):
+            if not rows.has(i):
+                rows.put(i, {name: np.asarray(v)[k] for name, v in result.items()} if block else result)
+                done += 1
         if progress:
             progress(done, first.size)
     names = list(axes)

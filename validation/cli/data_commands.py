@@ -24,6 +24,7 @@ from validation.cli.options import (
     Level,
     Limit,
     NullLabel,
+    OnlyDaskScheduler,
     Prediction,
     Prompt,
     Scheduler,
@@ -34,7 +35,7 @@ from validation.cli.options import (
     Weights,
     only_with_a_model,
 )
-from validation.cli.terminal import app, console, folder_of, given, notes, numbers_of, progress_bar, say
+from validation.cli.terminal import app, console, folder_of, given, notes, numbers_of, on_dask, progress_bar, say
 
 
 @app.command(
@@ -91,6 +92,7 @@ def spectrum(
     key: Key = None,
     limit: Limit = None,
     image_size: ImageSize = None,
+    dask_scheduler: OnlyDaskScheduler = None,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -101,6 +103,8 @@ def spectrum(
     Interrupted, the same command goes on where it was. With --samples, signals of single samples instead: the size and the
     sharpness of the score, its effective dimension and FLIPD, a row a sample and noise level in the .csv.
     """
+    from torch import get_num_threads
+
     from validation.networks import is_foreign
     from validation.spectrum import reading, run, tables
 
@@ -116,8 +120,15 @@ def spectrum(
             raise DomainError("--samples", str(samples), allowed)
         common: dict[str, Any] = given(points=points, probes=probes, key=key, limit=limit, image_size=image_size)
         common |= {"model": model, "data": data, "sigmas": levels, "seed": seed, "device": device, "network": network}
+        if dask_scheduler is not None:
+            raise DomainError("--dask-scheduler", dask_scheduler, "left out with --samples")
         return _signals(samples, out, common)
-    with progress_bar("spectra") as progress:
+    if dask_scheduler is not None and model is not None and is_foreign(model):
+        raise DomainError("--dask-scheduler", dask_scheduler, "left out with a network of others in --model")
+    with (
+        on_dask(dask_scheduler, "--dask-scheduler", threads=get_num_threads()) as client,
+        progress_bar("spectra") as progress,
+    ):
         found = run(
             data,
             out,
@@ -131,6 +142,7 @@ def spectrum(
             device=device,
             progress=progress,
             network=network,
+            scheduler=client,
             **given(key=key, limit=limit, image_size=image_size),
         )
     for result, files in found:

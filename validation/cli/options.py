@@ -12,9 +12,9 @@ from numerics.domain import LARGEST_SEED, DomainError
 from validation.option_names import option_of
 
 __all__ = [
-    "ALONE", "Centre", "Convention", "Device", "Embeddings", "FigureFile", "Guidance", "ImageSize", "Key", "Label", "LatentsOf",
-    "Level", "Limit", "NullLabel", "Prediction", "Prompt", "Scheduler", "Seed", "SigmaData", "Unit", "Variant", "Weights",
-    "only_with_a_model",
+    "ALONE", "Centre", "Convention", "DaskScheduler", "Device", "Embeddings", "FigureFile", "Guidance", "ImageSize",
+    "Key", "Label", "LatentsOf", "Level", "Limit", "NullLabel", "OnlyDaskScheduler", "Prediction", "Prompt",
+    "Scheduler", "Seed", "SigmaData", "Unit", "Variant", "Weights", "only_with_a_model",
 ]  # fmt: skip
 
 Scheduler = Annotated[
@@ -67,6 +67,13 @@ LatentsOf = Annotated[
         help="Measure in the latents of this pipeline's autoencoder (or of an autoencoder's folder of diffusers)."
     ),
 ]
+_WORKERS = (
+    "Run independent parts on dask: local:N for N worker processes here, the address of a scheduler, or its .json file."
+)
+DaskScheduler = Annotated[str | None, typer.Option("--scheduler", "--dask-scheduler", help=_WORKERS)]
+OnlyDaskScheduler = Annotated[
+    str | None, typer.Option("--dask-scheduler", help=_WORKERS)
+]  # where --scheduler means another
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=LARGEST_SEED)]
 
 

@@ -12,6 +12,7 @@ from numerics.domain import DomainError
 from validation.cli.options import (
     Centre,
     Convention,
+    DaskScheduler,
     Device,
     Embeddings,
     Guidance,
@@ -30,7 +31,7 @@ from validation.cli.options import (
     Variant,
     Weights,
 )
-from validation.cli.terminal import app, console, folder_of, given, progress_bar, say, stages
+from validation.cli.terminal import app, console, folder_of, given, notes, on_dask, progress_bar, say, stages
 
 
 @app.command(epilog="Example: `geomem validate --only linear_times --out validation-results`")
@@ -38,23 +39,29 @@ def validate(
     only: Annotated[list[str] | None, typer.Option(help="Run only this experiment (may be repeated).")] = None,
     full: Annotated[bool, typer.Option("--full", help="The real thing: tens of minutes, smaller error bars.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for figures, tables and checkpoints.")] = Path("validation-results"),
+    scheduler: DaskScheduler = None,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
     """Check theory against simulation: every experiment ends in agree, disagree or inconclusive, with numbers."""
-    from validation.experiments import EXPERIMENTS, experiment
+    from torch import get_num_threads
+
+    from validation.experiments import EXPERIMENTS, ON_A_SCHEDULER, experiment
 
     folder = folder_of(out)
     preset = "full" if full else "quick"
-    for name in only or EXPERIMENTS:
-        module = experiment(name)
-        with progress_bar(name) as progress:
-            result = module.run(
-                preset=preset, seed=seed, progress=progress, out=folder / f"{name}-{preset}", device=device
-            )
-        console.print(f"\n[bold]{name}[/bold]: {escape(result.claim)}", highlight=False)
-        say(result.table())
-        say(f"wrote {folder / name}-{preset}/")
+    modules = {name: experiment(name) for name in only or EXPERIMENTS}
+    with on_dask(scheduler, "--scheduler", get_num_threads()) as client:
+        for name, module in modules.items():
+            far = {} if client is None or name not in ON_A_SCHEDULER else {"scheduler": client}
+            if client is not None and not far:
+                notes.print(f"{name} runs here: it has no independent parts", highlight=False)
+            place = folder / f"{name}-{preset}"
+            with progress_bar(name) as progress:
+                result = module.run(preset=preset, seed=seed, progress=progress, out=place, device=device, **far)
+            console.print(f"\n[bold]{name}[/bold]: {escape(result.claim)}", highlight=False)
+            say(result.table())
+            say(f"wrote {place}/")
 
 
 @app.command(

@@ -21,7 +21,7 @@ from numerics.kernel_cache import log
 from validation.progress_lines import progress_lines, stage_lines
 
 __all__ = [
-    "app", "console", "folder_of", "given", "notes", "numbers_of", "progress_bar", "say", "speak_as_the_console_can",
+    "app", "console", "folder_of", "given", "notes", "numbers_of", "on_dask", "progress_bar", "say", "speak_as_the_console_can",
     "stages", "tell_where_kernels_are_kept",
 ]  # fmt: skip
 
@@ -145,6 +145,29 @@ def progress_bar(title: str) -> Iterator[Any]:
     with Progress(*columns, console=notes, transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def on_dask(text: str | None, option: str, threads: int = 1) -> Iterator[Any]:
+    """The client of the scheduler that an option names, or None without one; what its user should know stands on stderr.
+
+    threads : that a task uses, as in this process
+    """
+    if text is None:
+        yield None
+        return
+    from numerics.grids import connected
+
+    with connected(text, argument=option) as client:
+        workers = client.nthreads()
+        found = f"{len(workers)} workers" if workers else "no worker yet: waiting for the first"
+        if workers and threads > min(workers.values()):
+            fewest = min(workers.values())
+            found += (
+                f"; tasks use {threads} threads, as here, of a worker's {fewest}: set OMP_NUM_THREADS={fewest} here too"
+            )
+        notes.print(f"dask scheduler {text}: {found}", markup=False, highlight=False, soft_wrap=True)
+        yield client
 
 
 # --- arguments ----------------------------------------------------------------------------------------------------------

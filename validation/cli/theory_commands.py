@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from numerics.domain import DomainError
-from validation.cli.options import FigureFile
-from validation.cli.terminal import app, console, numbers_of, progress_bar, say
+from validation.cli.options import DaskScheduler, FigureFile
+from validation.cli.terminal import app, console, numbers_of, on_dask, progress_bar, say
 
 
 class ModelName(StrEnum):
@@ -166,6 +166,7 @@ def phase_diagram(
         ),
     ] = None,
     points: Annotated[int, typer.Option(help="Points along each axis.", min=2, max=10_000)] = 64,
+    scheduler: DaskScheduler = None,
 ) -> None:
     """Phase diagram of all four times over load and latent dimension. Can be killed and resumed."""
     from numerics.store import save_dataset, writable
@@ -184,17 +185,23 @@ def phase_diagram(
         from theory.phase_diagram import activation_diagrams
         from validation.figures import activation_lines, activation_maps
 
-        with progress_bar("phase diagrams") as progress:
+        with on_dask(scheduler, "--scheduler") as client, progress_bar("phase diagrams") as progress:
             diagram = activation_diagrams(
-                several, *axes, variances=latent[0], fractions=latent[1], out=numbers, progress=progress
+                several,
+                *axes,
+                variances=latent[0],
+                fractions=latent[1],
+                out=numbers,
+                progress=progress,
+                scheduler=client,
             )
         views = {"map": activation_maps, "lines": activation_lines}
     else:
         from theory.phase_diagram import phase_diagram as compute
 
         family = _Family(*latent, activation)
-        with progress_bar("phase diagram") as progress:
-            diagram = compute(*axes, family=family, out=numbers, progress=progress)
+        with on_dask(scheduler, "--scheduler") as client, progress_bar("phase diagram") as progress:
+            diagram = compute(*axes, family=family, out=numbers, progress=progress, scheduler=client)
         views = {"map": partial(phase_map, title=str(family)), "lines": partial(phase_lines, title=str(family))}
     written = [numbers, save_dataset(diagram, out.with_suffix(".csv"))]
     for name in ("map", "lines") if view == "both" else (view,):

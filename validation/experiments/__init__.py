@@ -11,7 +11,7 @@ from types import ModuleType
 
 from numerics.domain import DomainError
 
-__all__ = ["EXPERIMENTS", "IN_QUICK_REPORT", "experiment"]
+__all__ = ["EXPERIMENTS", "IN_QUICK_REPORT", "ON_A_SCHEDULER", "experiment"]
 
 EXPERIMENTS = {
     "linear_times": "t_o, t_c, t_g and basins of linear manifolds: finite N against theory",
@@ -31,6 +31,8 @@ EXPERIMENTS = {
 }
 
 
+# whose replicas or cells can run on a dask scheduler: their `run` has the argument `scheduler`
+ON_A_SCHEDULER = ("linear_times", "nonlinear_times", "losing_dimensions", "frozen_spectrum", "traps", "mixtures")
 IN_QUICK_REPORT = ("linear_times", "frozen_spectrum")  # `geomem report` keeps under five minutes; --full runs them all
 
 

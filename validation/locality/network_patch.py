@@ -25,7 +25,8 @@ from validation.spectra import as_score
 __all__ = ["receptive_field"]
 
 KINDS = ("LS", "ELS")
-BAG = 1 << 16  # patches that stand for the bag of all places
+BAG = 1 << 16  # patches that stand for the bag of all places where it is too large
+PAIRS = 3e11  # of patches up to which the whole bag is taken: five minutes of one core
 IMAGES = 10_000  # training images at most behind a local score
 
 
@@ -38,7 +39,7 @@ def receptive_field(
     *,
     points: int = 16,
     kinds: Sequence[str] = KINDS,
-    bag: int = BAG,
+    bag: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
@@ -51,7 +52,8 @@ def receptive_field(
     images, held_out : (P, C, H, W) or (P, H, W): what it was trained on, and images it has not seen, at least 2
     t : (T,) VE noise, squared data units, > 0; widths : odd numbers
     points : held-out images at most; kinds : of "LS", "ELS"
-    bag : patches that stand for all of ELS's bag, drawn by `seed`
+    bag : patches that stand for all of ELS's bag, drawn by `seed`; None: the whole bag up to 3e11 pairs of patches in all,
+        else 65 536, which is no substitute at small noise (`LocalScore`)
     progress : called with (done, all)
 
     Returns
@@ -79,11 +81,13 @@ def receptive_field(
     spread = (network - network.mean(dim=2, keepdim=True)).square().sum(dim=2)  # (T, B)
     shape = (len(kinds), len(widths), levels.size, len(flat))
     off = np.empty(shape)
+    whole = len(train) * float(train[0, 0].numel() if train.ndim == 4 else train[0].numel()) ** 2
+    part = bag if bag is not None or whole * len(flat) * len(widths) * levels.size <= PAIRS else BAG
     for k, kind in enumerate(kinds):
         for i, width in enumerate(widths):
             equivariant = kind == "ELS"
             local = LocalScore(
-                train, width, equivariant, bag=bag if equivariant else None, seed=seed, device=device, dtype="float32"
+                train, width, equivariant, bag=part if equivariant else None, seed=seed, device=device, dtype="float32"
             )
             for j, level in enumerate(levels):
                 found = local.denoise(flat + math.sqrt(level) * noise, float(level))
@@ -105,7 +109,7 @@ def receptive_field(
             "best": (("kind", "t"), np.asarray(widths)[mean.argmin(axis=1)], {"units": "pixels"}),
         },
         {"kind": list(kinds), "width": widths, "t": ("t", levels, {"units": "squared data units"})},
-        {"points": len(flat), "P": len(train), "bag": int(bag), "seed": seed},
+        {"points": len(flat), "P": len(train), "bag": 0 if part is None else int(part), "seed": seed},
     )
 
 

@@ -1,6 +1,6 @@
 """Finite-N simulation: samples of every data model, Monte Carlo, crossings, limits, and the verdict on a prediction."""
 
-from validation.simulation.crossings import QUERIES, estimates, measure, pilot_curves
+from validation.simulation.crossings import QUERIES, Size, estimates, measure_sizes, pilot_curves
 from validation.simulation.disorder import information, without_disorder
 from validation.simulation.extrapolation import (
     TERMS,
@@ -30,6 +30,7 @@ __all__ = [
     "Outcome",
     "Prediction",
     "Sampler",
+    "Size",
     "Verdict",
     "crossing",
     "estimates",
@@ -41,7 +42,7 @@ __all__ = [
     "judge",
     "karras_levels",
     "limit_of_logs",
-    "measure",
+    "measure_sizes",
     "minimum",
     "pilot_curves",
     "simulate",

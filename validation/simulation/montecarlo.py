@@ -19,52 +19,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from numerics.domain import DomainError, finite, integer, nonnegative, positive
+from numerics.domain import DomainError, integer
 from validation.devices import device_of
-from validation.simulation.log_sum_exp import DTYPES, LogSumExp
+from validation.simulation.log_sum_exp import DTYPES
+from validation.simulation.replica_groups import TILE, Basin, Grids, Replicas
 from validation.simulation.replica_store import ReplicaStore
-from validation.simulation.samplers import Sampler, generator
+from validation.simulation.samplers import Sampler
 
-__all__ = ["Basin", "Grids", "Measurement", "simulate"]
-
-
-@dataclass(frozen=True)
-class Basin:
-    """Radii at which the basin of a trap is probed: squared radii per dimension `delta`, at one noise variance `t`."""
-
-    t: float
-    delta: tuple[float, ...]
-
-    def __post_init__(self):
-        object.__setattr__(self, "t", float(positive("t", self.t)))
-        object.__setattr__(self, "delta", _increasing("delta", nonnegative("delta", self.delta)))
-
-
-@dataclass(frozen=True)
-class Grids:
-    """Where to measure: increasing grids of log t for each kind of query, and of delta for each basin; empty for none.
-
-    >>> Grids(noisy=[-1.0, 0.0, 1.0]).noisy
-    (-1.0, 0.0, 1.0)
-    """
-
-    noisy: Sequence[float] = ()
-    clean: Sequence[float] = ()
-    heldout: Sequence[float] = ()
-    basins: Sequence[Basin] = field(default=())
-
-    def __post_init__(self):
-        for name in ("noisy", "clean", "heldout"):
-            object.__setattr__(self, name, _increasing(name, finite(name, getattr(self, name))))
-        object.__setattr__(self, "basins", tuple(self.basins))
-        if not (self.noisy or self.clean or self.heldout or self.basins):
-            raise DomainError("grids", "four empty grids", "at least one non-empty grid")
+__all__ = ["Basin", "Grids", "Measurement", "measurement", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -121,7 +89,7 @@ def simulate(
     replicas: int,
     queries: int = 64,
     seed: int | Sequence[int] = 0,
-    tile: int = 512,
+    tile: int = TILE,
     workers: int = 1,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float64,
@@ -171,10 +139,8 @@ def simulate(
         raise DomainError("dtype", dtype, "torch.float64 or torch.float32")
     device = device_of(device)
     seeds = tuple(seed) if isinstance(seed, Sequence) else (seed,)
-    probe = Sampler(model, N, (*seeds, 0), device, activation=activation)
-    N = probe.N
-    # small P: several replicas share one batch of tensor operations, in fixed groups, so that resuming changes no bit
-    group = max(1, min(64, 65536 // (queries * min(P, tile))))
+    N = Sampler(model, N, (*seeds, 0), device, activation=activation).N
+    run = Replicas(model, N, P, grids, queries, seeds, tile, dtype, device, activation)
     identity = {
         "model": repr(model) if activation is None else f"{model!r} with {activation!r}",
         **{"N": N, "P": P, "queries": queries, "tile": tile, "seed": list(seeds), "dtype": str(dtype)},
@@ -182,18 +148,14 @@ def simulate(
     }
     store = ReplicaStore(checkpoint, json.dumps(identity, sort_keys=True), save_every)
     done, seconds, rows = store.load()
-    done = min(done, replicas) if done >= replicas else done - done % group
+    done = min(done, replicas) if done >= replicas else done - done % run.group
     rows = {name: [array[:done]] for name, array in rows.items()}
     if progress:
         progress(done, replicas)
 
-    def measure(members: range) -> dict[str, np.ndarray]:
-        samplers = [Sampler(model, N, (*seeds, N, P, r), device, activation=activation) for r in members]
-        return _group(samplers, P, grids, queries, tile, dtype)
-
-    groups = [range(first, min(first + group, replicas)) for first in range(done, replicas, group)]
+    groups = run.groups(done, replicas)
     start = time.perf_counter()
-    for members, arrays in zip(groups, _in_order(measure, groups, workers), strict=True):
+    for members, arrays in zip(groups, _in_order(run.measure, groups, workers), strict=True):
         for name, array in arrays.items():
             rows.setdefault(name, []).append(array)
         done = members.stop
@@ -201,10 +163,15 @@ def simulate(
         if progress:
             progress(done, replicas)
     seconds += time.perf_counter() - start
-    arrays = {name: np.concatenate(parts)[:replicas] for name, parts in rows.items()}
+    return measurement(run, {name: np.concatenate(parts)[:replicas] for name, parts in rows.items()}, seconds)
+
+
+def measurement(run: Replicas, arrays: dict[str, np.ndarray], seconds: float) -> Measurement:
+    """What all replicas of a run measured, put together."""
     for array in arrays.values():
         array.setflags(write=False)
-    return Measurement(probe.realised, N, P, grids, queries, seeds, arrays, seconds)
+    realised = Sampler(run.model, run.N, (*run.seeds, 0), run.device, activation=run.activation).realised
+    return Measurement(realised, run.N, run.P, run.grids, run.queries, run.seeds, arrays, seconds)
 
 
 def _in_order(function: Callable, items: Sequence, workers: int) -> Iterator:
@@ -221,62 +188,3 @@ def _in_order(function: Callable, items: Sequence, workers: int) -> Iterator:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # the workers' setting is also the default of threads yet to come
-
-
-def _group(
-    samplers: Sequence[Sampler], P: int, grids: Grids, queries: int, tile: int, dtype: torch.dtype
-) -> dict[str, np.ndarray]:
-    """All measurements of a few replicas together, {name: (replicas, grid)}."""
-    N, device = samplers[0].N, samplers[0].device
-    # the queries have their own streams: adding queries or patterns leaves the other untouched
-    xi = torch.stack([s.stream(1).sample(queries) for s in samplers])
-    omega = torch.stack([generator(N, (*s.seed, 2), device).rows(queries) for s in samplers])
-    probes, size = torch.cat([xi, omega], dim=1), xi.square().sum(-1, keepdim=True)
-    offset = (xi * omega).sum(-1, keepdim=True)
-    shape = xi.shape[:2]
-
-    t = {name: np.exp(getattr(grids, name)) for name in ("noisy", "clean", "heldout")}
-    exponents = {"noisy": (-0.5 / t["noisy"], -1 / np.sqrt(t["noisy"]))}
-    exponents |= {name: (-0.5 / t[name], 0 * t[name]) for name in ("clean", "heldout")}
-    for i, basin in enumerate(grids.basins):
-        radius = np.sqrt(basin.delta)
-        exponents[f"basin{i}"] = np.full(radius.size, -0.5 / basin.t), -radius / basin.t
-    sums = {
-        name: LogSumExp(a, b, shape, device, dtype, squares=name in ("noisy", "heldout"))
-        for name, (a, b) in exponents.items()
-        if len(a)
-    }
-
-    def add(n: int, names: Sequence[str]) -> None:
-        points = torch.stack([s.sample(n) for s in samplers])
-        product = probes @ points.mT
-        distance = size + points.square().sum(-1).unsqueeze(1) - 2 * product[:, :queries]
-        A, B = distance.clamp_min_(0).to(dtype), (offset - product[:, queries:]).to(dtype)
-        buffer = torch.empty_like(A)
-        for name in names:
-            if name in sums:
-                sums[name].update(A, B, buffer)
-
-    for begin in range(0, P - 1, tile):
-        add(min(tile, P - 1 - begin), tuple(sums))
-    # a training point has P - 1 others; only a held-out point meets all P
-    add(1, ("heldout",))
-
-    result = {}
-    for name, accumulator in sums.items():
-        log_rest = accumulator.log()
-        if name == "heldout":
-            result[name] = 0.5 * torch.log(torch.as_tensor(t[name], device=device))[:, None, None] - log_rest / N
-            result["heldout_participation"] = torch.exp(accumulator.log_squares() - 2 * log_rest)
-            continue
-        result[name] = torch.sigmoid(-log_rest)
-        if name == "noisy":
-            rest = torch.exp(accumulator.log_squares() + 2 * torch.nn.functional.logsigmoid(-log_rest))
-            result["noisy_participation"] = result[name] ** 2 + rest
-    return {name: value.mean(-1).T.cpu().numpy() for name, value in result.items()}
-
-
-def _increasing(name: str, values: np.ndarray) -> tuple[float, ...]:
-    if values.ndim != 1 or (np.diff(values) <= 0).any():
-        raise DomainError(name, values.tolist(), "a strictly increasing one-dimensional grid")
-    return tuple(values.tolist())

@@ -51,12 +51,15 @@ def run(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     network: Mapping[str, Any] | None = None,
+    scheduler: Any = None,
     **options: Any,
 ) -> list[tuple[xr.Dataset, list[Path]]]:
     """Measure, write figure (`out`), .nc and .csv (all but single eigenvalues) beside it; one result a network with `model`.
 
     model : a checkpoint of `geomem train`, which knows its data, or the folder of a diffusers pipeline or UNet, to go with `data`
     network : scheduler, variant, centre, unit of the latter, see `validation.spectrum.open_pipeline`
+
+    scheduler : a dask scheduler whose workers measure, see `numerics.grids.run_tasks`; not with a network of others
 
     Beside the spectra stands the dimension of the training points themselves (`validation.data.dimension`).
 
@@ -82,6 +85,8 @@ def run(
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
         raise DomainError(given[1], str(subspaces if given[1] == "--subspaces" else model), f"left out with {given[0]}")
+    if scheduler is not None and pipeline is not None:
+        raise DomainError("--dask-scheduler", scheduler, "left out with a network of others in --model")
     if P is not None and subspaces is None:
         raise DomainError("-P", P, "left out without --subspaces", "Use --limit to take fewer samples of a data set")
     if pipeline is not None and subspaces is not None:
@@ -116,7 +121,8 @@ def run(
             if progress:
                 progress(before * total + done, total * len(subjects))
 
-        result = _with_dimension(spectrum(subject, t, **common, progress=told, rows=rows), subject, seed, device)
+        result = spectrum(subject, t, **common, progress=told, rows=rows, scheduler=scheduler)
+        result = _with_dimension(result, subject, seed, device)
         save(figure(result), path)
         numbers = save_dataset(result, path.with_suffix(".nc"))
         single = [name for name in result.data_vars if {"direction", "group"} & set(result[name].dims)]

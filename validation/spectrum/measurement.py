@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 import xarray as xr
 
 from numerics.domain import integer, positive
-from numerics.grids import Rows, mark
+from numerics.grids import Rows, mark, run_tasks
 from numerics.store import provenance, versions
 from theory import Spectrum, collapse_time, condensation_time
 from validation.score import EmpiricalScore
@@ -51,6 +52,7 @@ def spectrum(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     rows: Rows | None = None,
+    scheduler: Any = None,
 ) -> xr.Dataset:
     r"""Spectra of -tJ, latent dimensions and posterior variances of every score at every kind of point.
 
@@ -62,6 +64,7 @@ def spectrum(
     seed : of the noise and of which points are used; device : torch device
     progress : callable (done, total), once a noise level and kind of point
     rows : where what is measured is kept and found again, one row a level and kind of point; `identity` names the run
+    scheduler : a dask scheduler whose workers measure these rows, see `numerics.grids.run_tasks`; the numbers stay the same
 
     Returns
     -------
@@ -75,41 +78,18 @@ def spectrum(
     """
     t = np.atleast_1d(positive("t", t))
     probes = integer("--probes", probes, minimum=2)
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(subject.P)
-    half = order[: max(2, subject.P // 2)]
-    measured: dict[str, ScoreFunction] = {
-        "empirical": _empirical(subject.X, device),
-        "half": _empirical(subject.X[half], device),
-        **subject.networks,
-    }
-    own = subject.X[order[: min(probes, len(half))]].to(device)
-    noise = torch.from_numpy(rng.standard_normal(tuple(own.shape))).to(device)
-    fresh = subject.fresh[:probes].to(device)
-    centre = torch.zeros(1, subject.N, dtype=torch.float64, device=device)
-    diagonal = {"gaussian": subject.gaussian} | ({} if subject.exact is None else {"exact": subject.exact})
-    scores, rows = [*measured, *diagonal, "linear"], Rows(None, {}) if rows is None else rows
-    linear = _linear(subject)
+    scene = _Scene(subject, probes, seed, device, torch.get_num_threads())
+    rows = Rows(None, {}) if rows is None else rows
     jobs = [(float(level), place) for level in t for place in PLACES]
-    waiting = [i for i in range(len(jobs)) if not rows.has(i)]
-    for done, i in enumerate(waiting, len(jobs) - len(waiting)):
-        if progress:
-            progress(done, len(jobs))
-        level, place = jobs[i]
-        x = {"noisy": own + math.sqrt(level) * noise, "fresh": fresh, "centre": centre}[place]
-        seen = {name: _seen(face, x, level, subject, seed) for name, face in measured.items()}
-        seen |= {name: _diagonal(r, level, subject) for name, r in diagonal.items()}
-        seen["linear"] = _ridge(*linear, level, subject)
-        found_by = {f"{name}.derivative": np.array(_derivative(face)) for name, face in subject.networks.items()}
-        rows.put(i, {f"{score}.{name}": v for score, of in seen.items() for name, v in of.items()} | found_by)
-    if progress:
-        progress(len(jobs), len(jobs))
+    for _ in run_tasks(_row, jobs, shared=(scene,), keep=rows, scheduler=scheduler, progress=progress):
+        pass
+    scores = scene.scores
     found: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
     for i, (_, place) in enumerate(jobs):
         row = rows.get(i)
         for score in scores:
             found.setdefault((score, place), []).append({name: row[f"{score}.{name}"] for name in _UNITS})
-    result = _labelled(subject, t, scores, found, len(own), seed)
+    result = _labelled(subject, t, scores, found, len(scene.own), seed)
     for name in subject.networks:
         by = [rows.get(i)[f"{name}.derivative"] for i in range(len(jobs))]
         method, error = (max(column) for column in zip(*by, strict=True))
@@ -120,6 +100,54 @@ def spectrum(
             )
             result.attrs[f"jacobian_{name}"] = f"{told}, no gap or inflection is read off them"
     return result.assign_attrs({"remarks": "; ".join(subject.remarks)} if subject.remarks else {})
+
+
+class _Scene:
+    """What all rows have in common: the points looked at, and the scores, which are made where they are first asked for."""
+
+    def __init__(self, subject: Subject, probes: int, seed: int, device: str, threads: int):
+        self.subject, self.seed, self.device, self.threads = subject, seed, device, threads
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(subject.P)
+        self.half = order[: max(2, subject.P // 2)]
+        self.own = subject.X[order[: min(probes, len(self.half))]]
+        self.noise = torch.from_numpy(rng.standard_normal(tuple(self.own.shape)))
+        self.fresh = subject.fresh[:probes]
+        self.diagonal = {"gaussian": subject.gaussian} | ({} if subject.exact is None else {"exact": subject.exact})
+
+    @property
+    def scores(self) -> list[str]:
+        """Names, in the order of the result."""
+        return ["empirical", "half", *self.subject.networks, *self.diagonal, "linear"]
+
+    @cached_property
+    def measured(self) -> dict[str, ScoreFunction]:
+        X = self.subject.X
+        both = {"empirical": _empirical(X, self.device), "half": _empirical(X[self.half], self.device)}
+        return both | dict(self.subject.networks)
+
+    @cached_property
+    def linear(self) -> tuple[np.ndarray, np.ndarray | None]:
+        return _linear(self.subject)
+
+    def points(self, level: float, place: str) -> torch.Tensor:
+        if place == "centre":
+            return torch.zeros(1, self.subject.N, dtype=torch.float64, device=self.device)
+        if place == "fresh":
+            return self.fresh.to(self.device)
+        return self.own.to(self.device) + math.sqrt(level) * self.noise.to(self.device)
+
+
+def _row(job: tuple[float, str], scene: _Scene) -> dict[str, np.ndarray]:
+    """What every score shows at one noise level and kind of point."""
+    torch.set_num_threads(scene.threads)  # on a worker as in the process that asks
+    (level, place), subject = job, scene.subject
+    x = scene.points(level, place)
+    seen = {name: _seen(face, x, level, subject, scene.seed) for name, face in scene.measured.items()}
+    seen |= {name: _diagonal(r, level, subject) for name, r in scene.diagonal.items()}
+    seen["linear"] = _ridge(*scene.linear, level, subject)
+    found_by = {f"{name}.derivative": np.array(_derivative(face)) for name, face in subject.networks.items()}
+    return {f"{score}.{name}": v for score, of in seen.items() for name, v in of.items()} | found_by
 
 
 def identity(subject: Subject, t: np.ndarray, *, probes: int, seed: int, device: str) -> dict[str, str]:

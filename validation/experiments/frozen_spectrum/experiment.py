@@ -24,7 +24,18 @@ import xarray as xr
 from theory import Subspaces, condensation_time
 from theory.finite_size import finite_size_eigenvalue
 from theory.subspaces import frozen_eigenvalue
-from validation.experiments.shared import Case, ExperimentResult, Row, chosen, concluded, counter, save, side_by_side
+from validation.experiments.shared import (
+    Case,
+    ExperimentResult,
+    Kept,
+    Row,
+    chosen,
+    concluded,
+    counter,
+    measured,
+    save,
+    side_by_side,
+)
 from validation.simulation import Form, Prediction, Sampler, extrapolate, judge
 from validation.spectra import blocks_of
 
@@ -80,6 +91,7 @@ def run(
     *,
     cases: Sequence[Case] = CASES,
     theory: Callable[[Any, int, int, Any], np.ndarray] = frozen_eigenvalue,
+    scheduler: Any = None,
 ) -> ExperimentResult:
     """Measure v(r)/t at fresh points for several N, extrapolate, and compare with the frozen spectrum.
 
@@ -87,8 +99,9 @@ def run(
     ----------
     preset : "quick" (some 75 s on one core, a third of it for the exact means), "full" (a quarter of an hour) or a `Preset`
     seed : int; progress : callable (replicas done, of all); device : torch device
-    out : folder, optional, for frozen_spectrum.csv, .nc and .png
+    out : folder, optional, for frozen_spectrum.csv, .nc and .png; an interrupted run goes on from the replicas kept there
     cases, theory : what is simulated, and the normalised eigenvalue (model, P, N, t) -> (T, K) it is compared with
+    scheduler : a dask scheduler on whose workers the replicas run, see `numerics.grids.run_tasks`; the numbers stay the same
 
     Returns
     -------
@@ -102,15 +115,22 @@ def run(
     """
     preset = chosen(preset, PRESETS)
     started = time.perf_counter()
-    jobs = [(case, N) for case in cases for N in case.sizes[: preset.sizes]]
-    step = counter(progress, sum(preset.replicas(case.patterns(N)) for case, N in jobs))
-    found: dict[str, list[np.ndarray]] = {case.label: [] for case in cases}
-    for case, N in jobs:
-        replicas, t_cond = [], condensation_time(case.model, P=case.patterns(N), N=N)
-        for replica in range(preset.replicas(case.patterns(N))):
-            replicas.append(_one(case, N, t_cond, (seed, N, replica), device))
-            step()
-        found[case.label].append(np.array(replicas))
+    cases = tuple(cases)
+    items = [
+        (case, N, condensation_time(case.model, P=case.patterns(N), N=N), (seed, N, replica))
+        for case in cases
+        for N in case.sizes[: preset.sizes]
+        for replica in range(preset.replicas(case.patterns(N)))
+    ]
+    step = counter(progress, len(items))
+    keep = Kept("frozen_spectrum", out, preset=preset, seed=seed, device=device, cases=cases)
+    replicas = measured(
+        _one, items, shared=(device,), rows=keep(""), scheduler=scheduler, chunk=4, step=lambda _: step()
+    )
+    by_size: dict[tuple[str, int], list[np.ndarray]] = {}
+    for (case, N, *_), one in zip(items, replicas, strict=True):
+        by_size.setdefault((case.label, N), []).append(one["v"])
+    found = {case.label: [np.array(by_size[case.label, N]) for N in case.sizes[: preset.sizes]] for case in cases}
     rows, curves = [], []
     for case in cases:
         more, part = _compare(case, found[case.label], theory, seed)
@@ -121,11 +141,13 @@ def run(
     result = concluded("frozen_spectrum", CLAIM, rows, curves, **made)
     if out is not None:
         save(result, figure(result), out)
+    keep.clear()
     return result
 
 
-def _one(case: Case, N: int, t_cond: float, seed: Sequence[int], device: str) -> np.ndarray:
+def _one(item: tuple[Case, int, float, tuple[int, ...]], device: str) -> dict[str, np.ndarray]:
     """v_k/t of one training set: (T, queries, K), only the diagonal of the covariance, from two products a noise level."""
+    case, N, t_cond, seed = item
     P, K = case.patterns(N), len(case.model.variances)
     sampler = Sampler(case.model, N, seed=seed, device=device, dtype=torch.float64)
     X, x = sampler.sample(P), sampler.stream(1).sample(_QUERIES)
@@ -145,7 +167,7 @@ def _one(case: Case, N: int, t_cond: float, seed: Sequence[int], device: str) ->
             size = block.stop - block.start
             spread = (square[:, k] - mean[:, block].square().sum(1)).clamp_min(0.0)
             out[i, :, k] = (spread / (size * t)).cpu().numpy()
-    return out
+    return {"v": out}
 
 
 @cache

@@ -19,16 +19,26 @@ import xarray as xr
 
 from theory import LinearManifold, basin_radius, collapse_time, generalization_time, onset_time
 from theory.finite_size import finite_size_value
-from validation.experiments.shared import ExperimentResult, PlantedCase, Row, chosen, concluded, save, side_by_side
+from validation.experiments.shared import (
+    ExperimentResult,
+    Kept,
+    PlantedCase,
+    Row,
+    chosen,
+    concluded,
+    save,
+    side_by_side,
+)
 from validation.simulation import (
     QUERIES,
     TERMS,
     Form,
     Prediction,
+    Size,
     estimates,
     judge,
     limit_of_logs,
-    measure,
+    measure_sizes,
     pilot_curves,
 )
 
@@ -129,6 +139,7 @@ def run(
     cases: Sequence[Case] | None = None,
     theory: Mapping[str, Callable[..., float]] | None = None,
     workers: int | None = None,
+    scheduler: Any = None,
 ) -> ExperimentResult:
     """Simulate every case, extrapolate, and compare with theory.
 
@@ -144,6 +155,7 @@ def run(
     study : models, declared forms and drift; `LINEAR`, or see `nonlinear_times`
     cases, theory : what is simulated, and which predictions it is compared with (by default the study's, and `THEORY`)
     workers : threads, by default two where there are two cores; the numbers do not depend on it
+    scheduler : a dask scheduler on whose workers groups of replicas run, see `numerics.grids.run_tasks`; nor on this
 
     Returns
     -------
@@ -165,31 +177,18 @@ def run(
         case.label: {q: _declare(study, q, case, {**THEORY, **(theory or {})}) for q in QUANTITIES} for case in cases
     }
     jobs = [(case, N, case.patterns(N)) for case in cases for N in case.sizes[: preset.sizes]]
-    work = [preset.replicas(N, P) * QUERIES * P / 1e6 for _, N, P in jobs]
-    done, simulated, rows, curves = 0.0, 0.0, [], []
+    sizes = [
+        Size(case.label, case.model, N, P, case.t_basin, preset.replicas(N, P), case.checkpoint(folder, N))
+        for case, N, P in jobs
+    ]
+    common = {"seed": seed, "device": device, "workers": workers, "progress": progress, "scheduler": scheduler}
+    keep = Kept(study.name, folder, preset=preset, seed=seed, device=device, sizes=sizes)
+    pairs = measure_sizes(sizes, keep=keep, **common)
     found: dict[str, list[dict[str, Any]]] = {case.label: [] for case in cases}
-    for (case, N, P), cost in zip(jobs, work, strict=True):
-
-        def report(replica: int, of: int, done=done, cost=cost) -> None:
-            if progress:
-                progress(round(done + cost * replica / of), max(1, round(sum(work))))
-
-        measured, pilot = measure(
-            case.model,
-            N,
-            P,
-            case.t_basin,
-            label=case.label,
-            replicas=preset.replicas(N, P),
-            seed=seed,
-            device=device,
-            workers=workers,
-            checkpoint=case.checkpoint(folder, N),
-            progress=report,
-        )
-        simulated += measured.seconds + pilot.seconds
+    for (case, N, P), (measured, pilot) in zip(jobs, pairs, strict=True):
         found[case.label].append({"N": N, "P": P, "estimates": estimates(measured), "pilot": pilot})
-        done += cost
+    simulated = sum(part.seconds for pair in pairs for part in pair)
+    rows, curves = [], []
     for case in cases:
         case_rows, case_curves = _compare(study, case, found[case.label], declared[case.label])
         rows += case_rows
@@ -208,6 +207,7 @@ def run(
     )
     if folder is not None:
         save(result, figure(result), folder)
+    keep.clear()
     return result
 
 

@@ -236,7 +236,7 @@ def _theory(field: ImageCovariance, widths: Sequence[int], sizes: Sequence[int])
 
 def nearest_kind(part: xr.Dataset) -> str:
     """LS or ELS: which, at its best widths, is nearer to the network over all noise levels (mean log difference)."""
-    best = np.log(part["difference"]).min("width").mean("t")
+    best = np.log(part["difference"].clip(1e-300)).min("width").mean("t")
     return str(best["kind"].values[int(best.values.argmin())])
 
 

@@ -30,7 +30,8 @@ from validation.window import draw
 
 __all__ = ["copied_patches", "half_crossing", "measure_locality"]
 
-BAG = 1 << 15  # patches that stand for ELS's bag
+BAG = 1 << 15  # patches that stand for ELS's bag in Jacobians, and elsewhere where it is too large
+PAIRS = 1e12  # of patches up to which the whole bag is taken: a quarter of an hour of one core
 REPLICAS = 400  # of the bootstrap over images
 
 
@@ -64,15 +65,18 @@ def measure_locality(
     Returns
     -------
     Dataset: what `receptive_field` gives, over (kind, width, t); `ratio` (score, t) with `ratio_error`, of network, LS, ELS
-    (each of its best width there) and the empirical score; `memorised` (score), the t where it passes 1/2, and
-    `memorised_error`, of its logarithm, NaN without a crossing; `excess` (width) of `copied_patches` with `control`; `kept`
-    (score, t, point), directions kept at noised fresh images; `sample_image`, `local_image`, `nearest_image`
-    (shown, channel, y, x): the network's samples, those of ELS from the same noise, and the training images nearest to the first.
+    (each of its best width there, ELS with its whole bag up to 1e12 pairs) and the empirical score; `memorised` (score), the t
+    where it passes 1/2, and `memorised_error`, of its logarithm, NaN without a crossing; `excess` (width) of `copied_patches`
+    with `control`; `kept` (score, t, point), directions kept at noised fresh images; `sample_image`, `local_image`,
+    `nearest_image` (shown, channel, y, x): the network's samples, those of ELS from the same noise, and the training images
+    nearest to the first.
     """
     shape, device = tuple(train.shape[1:]), train.device
-    field = receptive_field(network, train, fresh, t, widths, points=points, bag=BAG, seed=seed, device=str(device))
+    field = receptive_field(network, train, fresh, t, widths, points=points, seed=seed, device=str(device))
     done()
-    locals_ = {kind: _schedule(train, field, kind, seed) for kind in ("LS", "ELS")}
+    place_pairs = float(train[0, 0].numel()) ** 2 * len(train)
+    bag = None if place_pairs * (2 * losses * len(t) + min(8, samples) * steps) <= PAIRS else BAG
+    locals_ = {kind: _schedule(train, field, kind, seed, bag) for kind in ("LS", "ELS")}
     flat, unseen = train.double().flatten(1), fresh.double().flatten(1)
     scores = {"network": network, **locals_, "empirical": Empirical(EmpiricalScore(flat, device=device))}
     parts: dict[str, Any] = {}
@@ -97,7 +101,8 @@ def measure_locality(
     if spectra:
         noised = unseen[:spectra]
         kept = np.empty((len(scores), len(t), spectra))
-        for i, score in enumerate(scores.values()):
+        of_patches = {"ELS": _schedule(train, field, "ELS", seed, BAG)}
+        for i, score in enumerate((scores | of_patches).values()):
             for k, level in enumerate(map(float, t)):
                 x = noised + math.sqrt(level) * omega[:spectra]
                 kept[i, k] = (jacobian_spectrum(score, x, level)[0] < 0.5).sum(axis=-1)
@@ -106,7 +111,7 @@ def measure_locality(
     return field.assign(parts).assign_coords(score=list(scores))
 
 
-def _schedule(train: torch.Tensor, field: xr.Dataset, kind: str, seed: int) -> LocalScore:
+def _schedule(train: torch.Tensor, field: xr.Dataset, kind: str, seed: int, bag: int | None) -> LocalScore:
     """The local score that takes, at each noise, the width that came nearest to the network at the level next to it."""
     levels, best = np.log(field["t"].values), field["best"].sel(kind=kind).values
 
@@ -114,7 +119,7 @@ def _schedule(train: torch.Tensor, field: xr.Dataset, kind: str, seed: int) -> L
         return int(best[np.abs(levels - math.log(t)).argmin()])
 
     equivariant = kind == "ELS"
-    bag = BAG if equivariant else None
+    bag = bag if equivariant else None
     return LocalScore(train, width, equivariant, bag=bag, seed=seed, device=train.device, dtype="float32")
 
 

@@ -36,7 +36,16 @@ from validation.experiments.losing_dimensions.verdicts import (
     marginal_grid,
     time_rows,
 )
-from validation.experiments.shared import ExperimentResult, chosen, concluded, counter, save, save_figure
+from validation.experiments.shared import (
+    ExperimentResult,
+    Kept,
+    chosen,
+    concluded,
+    counter,
+    measured,
+    save,
+    save_figure,
+)
 from validation.score import EmpiricalScore
 from validation.simulation import generator
 from validation.spectra import BlockData, Empirical, Probe, exact_probe, probe
@@ -112,6 +121,7 @@ def run(
     *,
     cases: Sequence[Case] = CASES,
     network: Callable[[torch.Tensor, int], Any] | None = None,
+    scheduler: Any = None,
 ) -> ExperimentResult:
     """Probe empirical scores of many training sets, and compare with the three levels of theory and with the claims.
 
@@ -121,11 +131,13 @@ def run(
     seed : int; progress : callable (training sets probed, of all); device : torch device
     out : folder, optional
         losing_dimensions.csv (verdicts), losing_dimensions_times.csv (all times), losing_dimensions_dimension.csv (the
-        dimension of the training points themselves), .nc and figures are written there.
+        dimension of the training points themselves), .nc and figures are written there; an interrupted run goes on from the
+        probes kept there.
     cases : what is probed
     network : callable (X (P, N), seed) -> score, optional
         A score trained on X (anything `validation.spectra.score_functions.as_score` takes); then the frame at the centre is
         measured on it too, for the first training set of each P, and fills the middle panels of the figure.
+    scheduler : a dask scheduler on whose workers training sets are probed, see `numerics.grids.run_tasks`
 
     Returns
     -------
@@ -146,7 +158,11 @@ def run(
         for P in case.sizes
         if P in preset.replicas and (case is cases[0] or P in preset.sizes_beyond_first)
     ]
-    step = counter(progress, sum(preset.replicas[P] for *_, P in jobs))
+    items = [(case, normalised, P, replica) for case, normalised, P in jobs for replica in range(preset.replicas[P])]
+    step = counter(progress, len(items))
+    keep = Kept("losing_dimensions", out, preset=preset, seed=seed, device=device, cases=tuple(cases))
+    common = {"shared": (preset, seed, device), "scheduler": scheduler, "step": lambda _: step()}
+    probes = iter(measured(_flat, items, rows=keep(""), **common))
     rows, curves, times = [], {}, []
     controls: dict[tuple[str, bool], Probe] = {}
     shares: dict[tuple[str, bool], dict[int, Any]] = defaultdict(dict)
@@ -155,10 +171,7 @@ def run(
         key = (case.label, normalised)
         if key not in controls:
             controls[key] = exact_probe(data, preset.t, points=preset.exact_points, seed=(seed, 7))
-        found = []
-        for replica in range(preset.replicas[P]):
-            found.append(_one(data, P, preset, (seed, P, replica), device))
-            step()
+        found = [Found.from_arrays(next(probes)) for _ in range(preset.replicas[P])]
         trained = None if network is None else _network(network, data, P, preset, seed, device)
         rows += heuristic_rows(case.label, data, P, preset.t, found)
         rows += time_rows(case.label, data, P, preset.t, found, controls[key], times)
@@ -181,7 +194,15 @@ def run(
     )
     if out is not None:
         _save(result, times, Path(out))
+    keep.clear()
     return result
+
+
+def _flat(item: tuple[Case, bool, int, int], preset: Preset, seed: int, device: str) -> dict[str, np.ndarray]:
+    """What one training set shows, as arrays by name."""
+    case, normalised, P, replica = item
+    data = BlockData(case.dimensions, case.variances, normalised)
+    return _one(data, P, preset, (seed, P, replica), device).arrays()
 
 
 def _one(data: BlockData, P: int, preset: Preset, seed: tuple[int, ...], device: str) -> Found:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,34 @@ class Found:
     probe: Probe
     squares_at: np.ndarray
     own_weight: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, as it travels and is kept."""
+        found = {"squares_at": self.squares_at, "own_weight": self.own_weight}
+        for each in fields(Probe):
+            value = getattr(self.probe, each.name)
+            if isinstance(value, dict):
+                found |= {f"{each.name}.{kind}": array for kind, array in value.items()}
+            else:
+                found[each.name] = value
+        return found
+
+    @classmethod
+    def from_arrays(cls, found: Mapping[str, np.ndarray]) -> Found:
+        """The same again.
+
+        >>> Found.from_arrays({"value.fresh": np.ones(1), "squares_at": np.ones(2)}).probe.value
+        {'fresh': array([1.])}
+        """
+        parts: dict[str, Any] = {"value": {}, "eigenvalues": {}, "participation": {}}
+        for name, array in found.items():
+            of, _, kind = name.partition(".")
+            if kind:
+                parts[of][kind] = array
+            else:
+                parts[of] = array
+        probe = Probe(**{each.name: parts.get(each.name) for each in fields(Probe)})
+        return cls(probe, parts.get("squares_at"), parts.get("own_weight"))
 
 
 def marginal_grid(data: BlockData, P: int, k: int) -> np.ndarray:

@@ -23,7 +23,17 @@ import xarray as xr
 from theory import Isotropic, Mixture, cloning_probability, collapse_time, excess_entropy, speciation_time
 from theory.finite_size import Estimate, collapse_curve, finite_size_value
 from validation.experiments.mixtures.probes import clone_agreement, true_point_weights
-from validation.experiments.shared import ExperimentResult, Row, chosen, concluded, counter, save, side_by_side
+from validation.experiments.shared import (
+    ExperimentResult,
+    Kept,
+    Row,
+    chosen,
+    concluded,
+    counter,
+    measured,
+    save,
+    side_by_side,
+)
 from validation.simulation import Form, Prediction, crossing, extrapolate, jackknife, judge
 
 __all__ = ["CASES", "PRESETS", "Preset", "TwoClasses", "figure", "run"]
@@ -99,6 +109,7 @@ def run(
     times: Callable[[Mixture, int], np.ndarray] | None = None,
     entropy: Callable[[Mixture, int, np.ndarray], np.ndarray] | None = None,
     clones: Callable[[Mixture, float], float] = cloning_probability,
+    scheduler: Any = None,
 ) -> ExperimentResult:
     """Measure the classes' collapse, the excess entropy and the agreement of clones, and compare with theory.
 
@@ -106,9 +117,10 @@ def run(
     ----------
     preset : "quick" (some 15 s on one core), "full" (minutes) or a `Preset`
     seed : int; progress : callable (training sets done, of all); device : torch device
-    out : folder, optional, for mixtures.csv, .nc and .png
+    out : folder, optional, for mixtures.csv, .nc and .png; an interrupted run goes on from the training sets kept there
     cases : what is simulated
     times, entropy, clones : theory on trial: (mixture, P) -> (K,) collapse times, (mixture, P, t) -> f, (mixture, t) -> phi
+    scheduler : a dask scheduler on whose workers the training sets run, see `numerics.grids.run_tasks`; the numbers stay the same
 
     Returns
     -------
@@ -123,16 +135,25 @@ def run(
     started = time.perf_counter()
     times = times or (lambda mixture, P: collapse_time(mixture, P=P))
     entropy = entropy or (lambda mixture, P, t: excess_entropy(mixture, P=P, t=t))
+    cases = tuple(cases)
     jobs = [(case, N) for case in cases for N in case.sizes[: preset.sizes]]
-    step = counter(progress, sum(preset.replicas(sum(case.counts(N))) for case, N in jobs))
+    items = [
+        (case, N, (seed, number, replica))
+        for number, (case, N) in enumerate(jobs)
+        for replica in range(preset.replicas(sum(case.counts(N))))
+    ]
+    step = counter(progress, len(items))
+    keep = Kept("mixtures", out, preset=preset, seed=seed, device=device, cases=cases)
+    sets = measured(_one, items, shared=(device,), rows=keep(""), scheduler=scheduler, chunk=8, step=lambda _: step())
+    by_size: dict[tuple[str, int], list[dict[str, np.ndarray]]] = {}
+    for (case, N, _), one in zip(items, sets, strict=True):
+        by_size.setdefault((case.label, N), []).append(one)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {case.label: [] for case in cases}
-    for number, (case, N) in enumerate(jobs):
-        mixture, counts, t, replicas = case.mixture(N), case.counts(N), TIMES * max(case.variances), []
-        for replica in range(preset.replicas(sum(counts))):
-            replicas.append(true_point_weights(mixture, counts, t, _QUERIES, (seed, number, replica), device))
-            step()
-        weights, entropies = zip(*replicas, strict=True)
-        found[case.label].append((np.array(weights), np.array(entropies)))  # (R, K, T)
+    for case, N in jobs:
+        weights, entropies = (
+            np.array([one[name] for one in by_size[case.label, N]]) for name in ("weights", "entropies")
+        )
+        found[case.label].append((weights, entropies))  # (R, K, T)
     rows, curves = [], []
     for number, case in enumerate(cases):
         more, part = _memorisation(case, found[case.label], times, entropy)
@@ -144,7 +165,16 @@ def run(
     result = concluded("mixtures", CLAIM, rows, side_by_side(curves, labels), **made)
     if out is not None:
         save(result, figure(result), out)
+    keep.clear()
     return result
+
+
+def _one(item: tuple[TwoClasses, int, tuple[int, ...]], device: str) -> dict[str, np.ndarray]:
+    """The weights and the entropies of one training set."""
+    case, N, seed = item
+    t = TIMES * max(case.variances)
+    weights, entropies = true_point_weights(case.mixture(N), case.counts(N), t, _QUERIES, seed, device)
+    return {"weights": weights, "entropies": entropies}
 
 
 @cache

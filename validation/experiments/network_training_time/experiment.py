@@ -28,6 +28,7 @@ from numerics.domain import DomainError
 from numerics.store import load_dataset, save_dataset
 from validation.experiments.network_training_time.figures import training_time_figure
 from validation.experiments.shared import ExperimentResult, Row, chosen, concluded, counter, save
+from validation.experiments.trained_images import average_pool
 from validation.simulation import Prediction, judge
 from validation.training import NoiseLevels, TrainingConfig, points
 from validation.window import first_crossing, pilot_curves, training_times
@@ -97,6 +98,7 @@ def run(
     device: str = "cpu",
     *,
     data: str | os.PathLike | None = None,
+    pool: int = 1,
     network: str = "mlp",
     growths: Sequence[tuple[str, str, float]] = (
         ("tau_mem", "P", 2.0),
@@ -115,6 +117,7 @@ def run(
     seed : int; progress : callable (work done, of all); device : torch device
     out : folder, optional, for network_training_time.csv, .nc, .png; a finished stack is kept there and not trained again
     data : path that `validation.data.load` reads; None: scikit-learn's digits
+    pool : images are averaged over squares of so many pixels
     network : "mlp" (of flat points) or "unet"; growths : (time, against, growth a doubling) that are expected; others are the
         negative control
 
@@ -131,7 +134,9 @@ def run(
         raise DomainError("network", network, '"mlp" or "unet"')
     started = time.perf_counter()
     found = points({"data": "digits" if data is None else os.fspath(data), "seed": seed}, device=device)
-    X, fresh = (x.flatten(1) if network == "mlp" else x for x in (found.X, found.fresh))
+    X, fresh = (average_pool(x, pool) if pool > 1 else x for x in (found.X, found.fresh))
+    if network == "mlp":
+        X, fresh = X.flatten(1), fresh.flatten(1)
     if max(preset.sizes) > len(X):
         raise DomainError("sizes", max(preset.sizes), f"at most {len(X)}, the points that are not kept back")
     step = counter(progress, len(preset.optimizers) * len(preset.widths) * preset.steps)

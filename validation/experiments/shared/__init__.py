@@ -13,6 +13,7 @@ from validation.experiments.shared.network_figures import (
 from validation.experiments.shared.network_probes import Departures, replica_error
 from validation.experiments.shared.presets import checkpoint, chosen
 from validation.experiments.shared.progress import counter
+from validation.experiments.shared.replicas import Kept, measured
 from validation.experiments.shared.result import (
     ExperimentResult,
     Row,
@@ -28,6 +29,7 @@ __all__ = [
     "Case",
     "Departures",
     "ExperimentResult",
+    "Kept",
     "PlantedCase",
     "Row",
     "checkpoint",
@@ -37,6 +39,7 @@ __all__ = [
     "counter",
     "departure_figure",
     "frame_figure",
+    "measured",
     "nonlinear_figure",
     "provenance",
     "replica_error",

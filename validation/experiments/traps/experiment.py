@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 
 from theory import LinearManifold, collapse_time
-from validation.experiments.shared import ExperimentResult, PlantedCase, chosen, concluded, counter, save, side_by_side
+from validation.experiments.shared import (
+    ExperimentResult,
+    Kept,
+    PlantedCase,
+    chosen,
+    concluded,
+    counter,
+    measured,
+    save,
+    side_by_side,
+)
 from validation.experiments.traps.probes import DYNAMICS, measure_commitments, measure_returns
 from validation.experiments.traps.verdicts import FORMS, NAMES, TOLERANCE, compare, declare, start_levels
 from validation.simulation import Sampler, information
@@ -70,6 +80,7 @@ def run(
     *,
     cases: Sequence[Case] = CASES,
     theory: Callable[[Any, float], float] = collapse_time,
+    scheduler: Any = None,
 ) -> ExperimentResult:
     """Run trajectories for every case and size, extrapolate, and compare with the collapse time.
 
@@ -78,10 +89,11 @@ def run(
     preset : "quick" (about a minute on two cores), "full" (some ten minutes) or a `Preset`
     seed : int
     progress : callable (work done, total work), in millions of pairs of a training point and a step of a trajectory
-    out : folder, optional; traps.csv, .nc and .png are written there
+    out : folder, optional; traps.csv, .nc and .png are written there; an interrupted run goes on from the replicas kept there
     device : torch device
     cases : what is simulated
     theory : the time that is predicted, a function of model and alpha; another one is a negative control
+    scheduler : a dask scheduler on whose workers the replicas run, see `numerics.grids.run_tasks`; the numbers stay the same
 
     Returns
     -------
@@ -99,10 +111,14 @@ def run(
     jobs = [(case, N, r) for case in cases for N in case.sizes[: preset.sizes] for r in range(preset.replicas)]
     work = [_cost(case, N, preset) / 1e6 for case, N, _ in jobs]
     step = counter(progress, sum(work))
+    items = [(case, N, preset, (seed, N, r)) for case, N, r in jobs]
+    keep = Kept("traps", out, preset=preset, seed=seed, device=device, cases=cases)
+    replicas = measured(
+        _replica, items, shared=(device,), rows=keep(""), scheduler=scheduler, step=lambda i: step(work[i])
+    )
     found: dict[tuple[str, int], list[dict[str, np.ndarray]]] = {}
-    for (case, N, r), cost in zip(jobs, work, strict=True):
-        found.setdefault((case.label, N), []).append(_replica(case, N, preset, (seed, N, r), device))
-        step(cost)
+    for (case, N, _), replica in zip(jobs, replicas, strict=True):
+        found.setdefault((case.label, N), []).append(replica)
     rows, curves = [], []
     for case in cases:
         sizes = case.sizes[: preset.sizes]
@@ -123,6 +139,7 @@ def run(
     )
     if out is not None:
         save(result, figure(result), out)
+    keep.clear()
     return result
 
 
@@ -135,8 +152,9 @@ def _cost(case: Case, N: int, preset: Preset) -> float:
     return (len(start_levels(case)) * released + 3 * fresh + preset.weights / 5) * (P + 2000) * N
 
 
-def _replica(case: Case, N: int, preset: Preset, seed: tuple[int, ...], device: str) -> dict[str, np.ndarray]:
+def _replica(item: tuple[Case, int, Preset, tuple[int, ...]], device: str) -> dict[str, np.ndarray]:
     """Every measurement on one training set with its own disorder."""
+    case, N, preset, seed = item
     P = case.patterns(N)
     released, fresh = preset.per_replica(P, case.patterns(case.sizes[preset.sizes - 1]))
     sampler = Sampler(case.model, N, (*seed, 0))

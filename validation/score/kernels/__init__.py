@@ -1,5 +1,6 @@
 """Compiled kernels of the empirical score, and the vector instructions that make them fast."""
 
+from validation.score.kernels.box_kernels import box_pass
 from validation.score.kernels.pair_kernels import pair_displacements, pair_energies
 from validation.score.kernels.profile_kernels import profile_rows
 from validation.score.kernels.tile_kernels import (
@@ -14,6 +15,7 @@ __all__ = [
     "COMPILED",
     "LANES",
     "add_sparse_rows",
+    "box_pass",
     "exp",
     "pair_displacements",
     "pair_energies",

@@ -3,8 +3,9 @@ r"""The local score: the optimum of denoising for a network whose output at a pi
     D_i(x) = sum_mu w_mu xi^mu_i,      w = softmax_mu(-|x_patch(i) - xi^mu_patch(i)|^2 / 2t),      s_i = (D_i - x_i)/t
 
 Local (LS): the patches of the P training images at the same place compete. Equivariant (ELS), as convolution makes it: the
-patches of all places are one bag. Both are empirical scores of patches, of which the centre is read: the engine of
-`EmpiricalScore` gives them with its accuracy. Source: [KG24].
+patches of all places are one bag. Both are empirical scores of patches, of which the centre is read. On a CPU the distances of
+all patches come from sums over moving squares (`box_sums`); the engine of `EmpiricalScore` on the written-out patches is their
+referee, and what weighted windows, parts of the bag, Jacobians and GPUs use. Source: [KG24].
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 
 from numerics.domain import DomainError, integer, positive
 from validation.score import EmpiricalScore
+from validation.score.kernels import COMPILED
+from validation.score.local.box_sums import BoxSums
 from validation.score.local.patches import all_patches, border_types, folded, pad, patch_at
 
 __all__ = ["BORDERS", "LocalScore"]
@@ -41,7 +44,12 @@ class LocalScore:
         Weight of each pixel of the patch in the distance, positive at the centre (default 1 everywhere).
     bag : int, optional
         ELS only: a random subset of so many patches of each group stands for all (seeded by `seed`). The exact bag of 10 000
-        images of 28 x 28 has 7.8 million patches.
+        images of 28 x 28 has 7.8 million patches. A part is coarse at small noise: of 9000 such digits, width 7, at one fresh
+        image, the denoiser of 65 536 patches is off by 1.7, 1.3 and 0.27 times the whole bag's own error at sigma = 0.1, 0.3, 1.
+    method : "boxes", "products", or None
+        How `denoise`, `score` and `participation` go over the pairs of patches: squared differences summed over moving squares
+        (CPU, uniform window, whole bag), or matrix products, an `EmpiricalScore` of patches. None: boxes where they can be had.
+        Boxes in float32 are within 1e-4 of log weights; queries for which they are not are computed in float64.
     device, dtype, clusters : of `EmpiricalScore`
 
     Methods take x of the shape of the images, with a batch axis (B, ...) or for one image without, or flat (B, N) with
@@ -76,6 +84,7 @@ class LocalScore:
         device: str | torch.device = "cpu",
         dtype: Any = "float32",
         clusters: int | str | None = None,
+        method: str | None = None,
     ):
         if border not in BORDERS:
             raise DomainError("border", border, ", ".join(map(repr, BORDERS)))
@@ -100,21 +109,31 @@ class LocalScore:
         self.options = {"device": device, "dtype": dtype, "clusters": clusters}
         self.device = self.images.device
         self._window = None if window is None else np.asarray(window, dtype=float)
+        self._sums: BoxSums | None = None
+        plain = (
+            self._window is None and self.bag is None and clusters is None and self.device.type == "cpu" and COMPILED
+        )
+        if method not in (None, "boxes", "products") or (method == "boxes" and not plain):
+            allowed = "'boxes', 'products' or None" if plain else "'products' or None"
+            raise DomainError(
+                "method", method, allowed, "Boxes want a CPU, no window, no bag, no clusters, compiled kernels"
+            )
+        self.method = method or ("boxes" if plain else "products")
         self._bags: tuple[int, list[tuple[torch.Tensor, EmpiricalScore]]] | None = None
         if not callable(patch):
             self._root_window(self._width(patch))
 
     def denoise(self, x: Any, t: Any) -> Any:
         """The posterior mean of each pixel given the patch around it, in the shape and kind of x. Source: [KG24]."""
-        return self._map(x, t, lambda E, q, level, centre, scale: E.denoise(q, level)[:, centre] / scale)
+        return self._map(x, t, "denoise")
 
     def score(self, x: Any, t: Any) -> Any:
         """`(denoise(x, t) - x)/t`, without the cancellation that this form has at small t. Source: [KG24]."""
-        return self._map(x, t, lambda E, q, level, centre, scale: E.score(q, level)[:, centre] / scale)
+        return self._map(x, t, "score")
 
     def participation(self, x: Any, t: Any) -> Any:
         """How many patches share the weight at each pixel, (B, H, W): 1 where the patch is memorised."""
-        return self._map(x, t, lambda E, q, level, centre, scale: E.participation(q, level)[:, None], channels=0)
+        return self._map(x, t, "participation")
 
     def jvp(self, x: Any, t: Any, v: Any) -> Any:
         """J v for v of the shape of x, J the Jacobian of `score`: at each place the covariance of its centre with its patch."""
@@ -217,24 +236,39 @@ class LocalScore:
             engine = EmpiricalScore(patches, **self.options)
             yield row, column, engine, patch_at(padded, row, column, width) * scale
 
-    def _map(self, x: Any, t: Any, ask: Callable[..., torch.Tensor], channels: int | None = None) -> Any:
-        """`ask(engine, queries, t, centre, scale)` at every place, put together to images; `channels` = 0 for (B, H, W)."""
+    def _map(self, x: Any, t: Any, what: str) -> Any:
+        """`denoise`, `score` (as images) or `participation` (B, H, W) at every place, by box sums or by engines of patches."""
         images, level, width, back = self._checked(x, t)
+        if self.method == "boxes":
+            means, participation = self._boxes(width)(images, level)
+            if what == "participation":
+                return back(participation)
+            return back(images + means if what == "denoise" else means / level[:, None, None, None])
         scale, centre = self._root_window(width), self._centre(width)
-        out = torch.zeros(
-            len(images), 1 if channels == 0 else self.C, self.H, self.W, dtype=torch.float64, device=self.device
-        )
+
+        def ask(engine: EmpiricalScore, queries: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+            found = getattr(engine, what)(queries, level)
+            return found[:, None] if what == "participation" else found[:, centre] / scale[centre]
+
+        channels = 1 if what == "participation" else self.C
+        out = torch.zeros(len(images), channels, self.H, self.W, dtype=torch.float64, device=self.device)
         padded = pad(images, width // 2, self.border)
         if self.equivariant:  # queries of all places of a group go to its engine together
             for group, engine in self._groups(width):
                 queries = all_patches(padded, width, group.to(self.device)) * scale
                 B, L = queries.shape[:2]
-                found = ask(engine, queries.reshape(B * L, -1), level.repeat_interleave(L), centre, scale[centre])
+                found = ask(engine, queries.reshape(B * L, -1), level.repeat_interleave(L))
                 out.view(B, -1, self.places)[:, :, group.to(self.device)] = found.reshape(B, L, -1).transpose(1, 2)
         else:
             for row, column, engine, q in self._visits(padded, width, scale):
-                out[:, :, row, column] = ask(engine, q, level, centre, scale[centre])
-        return back(out[:, 0] if channels == 0 else out)
+                out[:, :, row, column] = ask(engine, q, level)
+        return back(out[:, 0] if what == "participation" else out)
+
+    def _boxes(self, width: int) -> BoxSums:
+        """The box sums of one width, kept until another is asked for."""
+        if self._sums is None or self._sums.width != width:
+            self._sums = BoxSums(self.images, width, self.equivariant, self.border, self.options["dtype"])
+        return self._sums
 
     # --- what came in, and back ---------------------------------------------------------------------------------------------
 

@@ -17,13 +17,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from numerics.domain import DomainError
-from numerics.kernel_cache import log
 from validation.progress_lines import progress_lines, stage_lines
 
 __all__ = [
     "app", "console", "folder_of", "given", "notes", "numbers_of", "on_dask", "progress_bar", "say", "speak_as_the_console_can",
     "stages", "tell_where_kernels_are_kept",
 ]  # fmt: skip
+
+log = logging.getLogger("geomem")  # of `numerics.kernel_cache`, which loads numba: --help does without
 
 app = typer.Typer(
     no_args_is_help=True,

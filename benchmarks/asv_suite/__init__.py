@@ -1,0 +1,1 @@
+"""Benchmarks that `asv` follows through the history of the repository."""

@@ -1,7 +1,8 @@
 """One function an entry of `python -m benchmarks`: this package beside its peers on the same problem, as rows of one table.
 
 A row has the case, the peer, the seconds of both for the same amount of work, their ratio (how many times faster this package
-is), and the error of both against a common reference. Seconds are medians. A peer that is not installed has a row that says so.
+is), and the error of both against a common reference. Seconds are medians, of the processor over all threads: what else a
+machine does disturbs them least. A peer that is not installed has a row that says so.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ def median_seconds(call: Callable[[], Any], repeats: int = 5) -> tuple[float, An
         warnings.simplefilter("ignore")
         result = call()
         for _ in range(repeats):
-            start = time.perf_counter()
+            start = time.process_time()
             result = call()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
     return statistics.median(seconds), result
 
 
@@ -304,11 +305,12 @@ def start_up(quick: bool) -> Iterator[Row]:
 def _process(code: str, environment: dict[str, str], repeats: int) -> float:
     seconds = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        before = os.times()
         subprocess.run(
             [sys.executable, "-c", code], env=os.environ | environment, stdout=subprocess.DEVNULL, check=False
         )
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
     return statistics.median(seconds)
 
 

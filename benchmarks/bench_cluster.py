@@ -91,7 +91,7 @@ def figure(table, path: Path) -> None:
     with style():
         page = Figure(figsize=(5.6, 3.8))
         axis = page.add_subplot()
-        axis.plot(COUNTS, COUNTS, color="0.7", lw=1, label="one task after another, without loss")
+        axis.plot(COUNTS, COUNTS, color="0.7", lw=1, label="as many as workers")
         for name, marks in (("phase diagram", "o-"), ("Monte Carlo", "s-")):
             rows = [row for row in table if row["work"] == name]
             axis.plot(

@@ -23,7 +23,7 @@ __all__ = ["QUERIES", "Size", "estimates", "measure_sizes", "pilot_curves"]
 
 QUERIES = 128  # a replica
 PILOT = 4  # replicas
-TASK = 5e7  # pairs of a pattern and a query in a task on a scheduler: about a second
+TASK = 5e7  # pairs of a pattern and a query in a task on a scheduler: a few seconds
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,16 @@ def test_arrays_in_tables_and_tars(tmp_path):
     assert "to [-1, 1]" in load(tmp_path / "u.parquet").scale
 
 
+def test_classes_after_images_and_missing_ones(tmp_path):
+    """`key.cls` may follow its image; where a class is missing there are none."""
+    path = tar(tmp_path / "x.tar", [pair for i in range(6) for pair in reversed(list(shard([i])))])
+    assert load(path).labels.tolist() == LABELS[:6].tolist()
+    assert load(tar(path, list(shard(range(6)))[1:])).labels is None
+    whole = pa.table({"image": PNGS[:3], "label": pa.array([0, None, 1])})
+    pq.write_table(whole, tmp_path / "x.parquet")
+    assert load(tmp_path / "x.parquet").labels is None
+
+
 def test_extension_types_are_what_they_store(tmp_path):
     """`datasets` marks arrays by an extension type of its own, which is not needed to read them."""
     numbers = np.arange(24.0).reshape(4, 2, 3)
@@ -226,6 +236,7 @@ def test_memory_is_that_of_the_result(tmp_path, monkeypatch):
     load(path)
     assert max(seen) <= 40
     assert sum(seen) == 3 * 150  # headers, pixels, labels
+    load(written("datasets", tmp_path))  # its batches of 70 rows come in two
     seen.clear()
     pq.write_table(table(), path, row_group_size=10)
     drawn = np.sort(np.random.default_rng(0).choice(150, 3, replace=False))
@@ -305,6 +316,7 @@ BAD = {
     "ragged lists": (lambda p: pq.write_table(pa.table({"x": [[1.0], [1.0, 2.0]]}), p / "x.parquet"), "ragged"),
     "missing numbers": (lambda p: pq.write_table(pa.table({"x": [[1.0, None], [1.0, 2.0]]}), p / "x.parquet"), "missing"),
     "half a data set": (lambda p: cut(save_to_disk(p / "x", [table()])), "cannot be read"),
+    "offsets that lead outside": (lambda p: led_outside(save_to_disk(p / "x", [table()])), "cannot be read"),
     "a data file gone": (lambda p: gone(save_to_disk(p / "x", [table()])), "no such file"),
     "no data files": (lambda p: (save_to_disk(p / "x", [table()]) / "state.json").write_text("{}"), "names no data files"),
     "a state of nonsense": (lambda p: (save_to_disk(p / "x", [table()]) / "state.json").write_text("["), "cannot be read"),
@@ -333,6 +345,16 @@ def half(path):
 def cut(folder):
     file = next(folder.glob("*.arrow"))
     file.write_bytes(file.read_bytes()[:5000])
+
+
+def led_outside(folder):
+    """The second image of the stream ends two gigabytes behind it."""
+    file = next(folder.glob("*.arrow"))
+    ends = np.cumsum([0, *map(len, PNGS[:70])]).astype("<i4")
+    content = file.read_bytes()
+    assert ends[:3].tobytes() in content
+    wrong = ends[:2].tobytes() + np.int32(2_000_000_000).tobytes()
+    file.write_bytes(content.replace(ends[:3].tobytes(), wrong, 1))
 
 
 def gone(folder):

@@ -132,7 +132,7 @@ def parts_by_split(
     """
     if len(splits) == 1:
         return opened(source, next(iter(splits.values()))), None
-    kinds = {split_of(name): name for name in reversed(splits)}
+    kinds = {split_of(name): name for name in splits}
     if "train" not in kinds:
         found = f"it holds {', '.join(sorted(splits))} and no training samples"
         raise DataError(source, found, "train beside them", "Give one of them")

@@ -229,8 +229,8 @@ def _folder(path: Path, image_size: int | None, pick) -> tuple[Raw, int]:
         raw = read_idx(_training(path, idx))
     elif (images := survey(path)).files:
         return read_images(path, images, image_size, pick)
-    elif found := container(path, None, image_size, pick, loose=True):
-        return found
+    elif table := container(path, None, image_size, pick, loose=True):
+        return table
     else:
         folders = [Path(entry.path) for entry in entries if is_folder(entry) and not is_clutter(entry.name)]
         inside = [sub for sub in folders if not path.resolve().is_relative_to(sub.resolve())]  # no link back up

@@ -34,7 +34,7 @@ def open_parts(path: Path, key: str | None) -> tuple[Part, Part | None] | None:
     needs("zarr", path, "a zarr folder")
     if _is_array(path):
         if key is not None:
-            raise DataError(path, f"it is one array and has no {key!r} in it", _EXPECTED, "Leave key= (--key) out")
+            raise DataError(path, f"it is one array and has no {key!r} in it", _EXPECTED, "There is nothing to choose")
         return _part(path, path, None), None
     arrays = {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir() and _is_array(folder)}
     listing = ", ".join(list(arrays)[:8]) + (f" and {len(arrays) - 8} more" if len(arrays) > 8 else "")

@@ -576,6 +576,8 @@ COMMANDS = [
         ("--model", "missing"), ("--model", "file"), ("--model", "dir"), ("--samples", "missing.npy"), ("--samples", "file"),
         ("--scheduler", "nope"), ("--variant", "fp16"), ("--centre", "a"), ("--centre", "0"), ("--unit", "0"))],
     *_with(["spectrum", "x.npy"], "--samples", "missing.npy", "x.npy", "file", ""),
+    *_with(["spectrum", "x.npy"], "--products", "bfloat16", "half", ""),
+    *[["spectrum", "x.npy", "--model", "net.py:net", *VE, "--products", v] for v in ("half", "", "tf32", "bfloat16")],
     *_with(["audit", "x.npy"], "--latents", "missing", "dir", "file"), *_with(SAMPLES, "--latents", "missing", "dir", "file"),
     *_with(["audit", "x.npy"], "--patch", "", "a", "3", "auto", "4", "1.5", "0", "-1"),
     *[["samples", "x.npy", "--train", v] for v in ("missing.npy", "file", "dir", "", "a\0b", "/dev/zero")],

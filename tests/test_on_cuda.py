@@ -1,7 +1,12 @@
 """What takes a device, on cuda (a real one where there is one, else the stand-in), against the same on the CPU."""
 
+import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +26,7 @@ from validation.experiments.trained_networks import experiment as trained_networ
 from validation.experiments.traps.probes import measure_returns
 from validation.networks import NetworkScore
 from validation.score.engine import POLICIES
+from validation.score.local import LocalScore
 from validation.spectra.observables import frame_spectrum, jacobian_spectrum
 from validation.spectra.subspace_probes import BlockData
 from validation.training import Trainer, load_denoiser, train
@@ -259,3 +265,36 @@ def test_trajectories(cuda):
     )
     for name, values in here.items():
         np.testing.assert_allclose(there[name], values, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("equivariant", [True, False])
+def test_local_score(cuda, equivariant):
+    """On a GPU patches are written out and go to the engine; on the CPU their distances are box sums."""
+    rng = np.random.default_rng(0)
+    images, x = rng.normal(size=(12, 2, 5, 6)), rng.normal(size=(2, 2, 5, 6))
+    here, there = (LocalScore(images, 3, equivariant, dtype="float64", device=device) for device in ("cpu", cuda))
+    assert (here.method, there.method) == ("boxes", "products")
+    queries = torch.from_numpy(x)
+    close(there.denoise(queries.to(cuda), 0.4), here.denoise(queries, 0.4), 1e-10)
+    close(there.score(queries.to(cuda), 0.4), here.score(queries, 0.4), 1e-9)
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_runs_every_step_and_none_twice(tmp_path):
+    root = Path(__file__).parents[1]
+    settings = os.environ | {"DEVICE": "cuda" if HERE else "cpu", "QUICK": "1", "PYTHON": sys.executable}
+    for again in (False, True):
+        run = subprocess.run(
+            ["bash", "benchmarks/gpu.sh", str(tmp_path)],
+            cwd=root,
+            env=settings,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert run.stdout.count("done before") == (6 if again else 0), run.stdout
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert set(found["steps"]) == {"engine", "training", "local", "spectrum", "headline", "images"}
+    assert all(step["seconds"] > 0 and step["result"] for step in found["steps"].values())
+    assert found["steps"]["training"]["result"]["speed_up"] > 0
+    assert all(row["verdict"] for row in found["steps"]["headline"]["result"]["rows"])

@@ -134,3 +134,66 @@ def test_large_networks_are_measured_without_matrices(turned, monkeypatch):
     exact = np.stack([1 - t / (t + 4.0), 1 - t / (t + 0.01)])
     middle = network["variance"].sel(place="noisy").values
     assert math.isclose(middle[-1, 0], exact[0, -1], abs_tol=0.1)
+
+
+# --- several vectors in one call ------------------------------------------------------------------------------------------
+
+
+def _vectors(k, B=3, seed=7):
+    return torch.randn(B, k, N, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", ["forward mode", "reverse mode twice"])
+def test_several_vectors_are_one_batch_of_copies(kind):
+    """The same as one after the other, in fewer calls, none of them larger than the chunk."""
+    matrix = torch.randn(N, N, generator=torch.Generator().manual_seed(4), dtype=torch.float64) / 8
+    asked = []
+
+    def function(y, t):
+        asked.append(len(y))
+        bent = torch.sin(y @ matrix.T) if kind == "forward mode" else _ReverseOnly.apply(y @ matrix.T)
+        return bent * y.square().mean(dim=1, keepdim=True) - y / t
+
+    x, v = _vectors(1)[:, 0], _vectors(6)
+    face = AutogradScore(function, chunk=4)
+    J = JacobianOperator(face, x, 2.0)
+    assert J.method == kind
+    single = {name: torch.stack([act(w) for w in v.unbind(1)], 1) for name, act in (("J", J), ("T", J.transposed))}
+    J.each(v), J.quadratic(v)  # each method is compared once
+    before, products = len(asked), J.products
+    torch.testing.assert_close(J.each(v), single["J"], rtol=1e-12, atol=1e-12)
+    assert J.products - products == 6
+    assert len(asked) - before == math.ceil(18 / 4)
+    assert max(asked[before:]) == 4
+    torch.testing.assert_close(J.quadratic(v), single["T"], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(J.symmetric_each(v), 0.5 * (single["J"] + single["T"]), rtol=1e-12, atol=1e-12)
+
+
+def test_a_network_that_mixes_its_batch_is_asked_one_vector_after_the_other():
+    """Its points are B to it, not B copies: stacked, the mean over the batch would be another."""
+
+    def mixing(y, t):
+        return torch.sin(y) * y.square().mean() - y / t
+
+    x, v = _vectors(1)[:, 0], _vectors(5)
+    face = AutogradScore(mixing)
+    J = JacobianOperator(face, x, 2.0)
+    alone = torch.stack([J(w) for w in v.unbind(1)], dim=1)
+    torch.testing.assert_close(J.each(v), alone, rtol=1e-12, atol=1e-12)
+    assert face.apart == {"forward, stacked"}
+    step = 1e-5
+    quotient = (mixing(x + step * v[:, 2], 2.0) - mixing(x - step * v[:, 2], 2.0)) / (2 * step)
+    torch.testing.assert_close(J.each(v)[:, 2], quotient, rtol=1e-5, atol=1e-6)
+
+
+def test_vectors_of_a_unet_in_float32_differ_by_rounding():
+    import diffusers
+
+    face = DiffusersScore(_unet(), diffusers.DDPMScheduler())
+    x, v = _vectors(1)[:, 0], _vectors(4)
+    J = JacobianOperator(face, x, 0.3)
+    alone = torch.stack([J(w) for w in v.unbind(1)], dim=1)
+    assert float((J.each(v) - alone).norm() / alone.norm()) < 1e-5
+    alone = torch.stack([J.transposed(w) for w in v.unbind(1)], dim=1)
+    assert float((J.quadratic(v) - alone).norm() / alone.norm()) < 1e-5
+    assert face.compared == {"forward mode", "backward", "forward, stacked", "backward, stacked"}

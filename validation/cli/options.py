@@ -42,6 +42,13 @@ SigmaData = Annotated[float | None, typer.Option(help="With --prediction edm: of
 Weights = Annotated[
     Path | None, typer.Option(help="With --model file.py:function: weights of its module, .safetensors or .pt.")
 ]
+Products = Annotated[
+    str | None,
+    typer.Option(
+        help="With a network of others in --model: precision of products with its Jacobian, float32 (default), bfloat16, or on "
+        "cuda tf32; its error is measured first."
+    ),
+]
 Variant = Annotated[str | None, typer.Option(help="With a diffusers --model: which weights, e.g. fp16.")]
 Centre = Annotated[
     float | None,

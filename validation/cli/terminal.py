@@ -17,7 +17,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from numerics.domain import DomainError
-from numerics.kernel_cache import log
 from validation.progress_lines import progress_lines, stage_lines
 
 __all__ = [
@@ -103,6 +102,9 @@ class _Log(logging.Handler):
 
 def tell_where_kernels_are_kept() -> None:
     """Lets a run that compiles say where the kernels go, or that there is no place for them: once."""
+    log = logging.getLogger(
+        "geomem"
+    )  # that of `numerics.kernel_cache`, whose import brings numba: --help is to be quick
     if not log.handlers:
         log.addHandler(_Log())
         log.setLevel(logging.INFO)

@@ -11,7 +11,8 @@ A gradient's Jacobian is symmetric; a network's need not be, and eigenvalues her
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -21,11 +22,13 @@ from numerics.domain import DomainError, positive
 from validation.spectra.differences import Slope, random_direction, slope
 from validation.spectra.jacobians import plain_kernels
 from validation.spectra.module_state import as_found
+from validation.spectra.precision import products_in
 from validation.spectra.score_functions import AutogradScore, Empirical, GaussianScore, as_score
 
 __all__ = ["JacobianOperator"]
 
 ENTRIES = 1 << 26  # of the matrices of a score that has both products and a matrix: held where they fit (0.5 GB)
+STACKED = 1e-3  # of J + 1/t: what a batch of another size may change by rounding in float32
 SHARE, ERRORS = 0.02, 5.0  # of the derivative, and of the quotient's error: what kinks at the quotient's step may cost
 
 
@@ -38,6 +41,10 @@ class JacobianOperator:
 
     `symmetric` : whether J is known to be so; `method` : how products are found; `products` : how many were asked for (a product
     is one pass over all points); `at_once` : whether one call takes several vectors a point, (B, k, N).
+
+    Several vectors a point go through a network as a batch of copies of the point, one a vector, `face.chunk` rows at a time: the
+    memory is that of so many points, whatever k. A network whose answer to a row hangs on the others of its batch is asked one
+    vector after the other.
     """
 
     def __init__(self, score: Any, x: Any, t: float):
@@ -53,7 +60,8 @@ class JacobianOperator:
         self.x, self.t, self.products = points.double(), float(level), 0
         self.B, self.N = self.x.shape
         self.symmetric, self.method, self.at_once = True, "closed form", True
-        self._find_transposed: Callable[[], Callable[[torch.Tensor], torch.Tensor] | None] = lambda: None
+        self._find_transposed: Callable[[], Callable[..., torch.Tensor] | None] = lambda: None
+        self._stacks: Callable[[Callable[..., torch.Tensor]], bool] = lambda act: False
         self._apply = self._chosen()
 
     def __call__(self, v: torch.Tensor) -> torch.Tensor:
@@ -63,10 +71,7 @@ class JacobianOperator:
 
     def each(self, v: torch.Tensor) -> torch.Tensor:
         """J v for k vectors a point, (B, k, N)."""
-        if self.at_once:
-            self.products += v.shape[1]
-            return self._apply(v)
-        return torch.stack([self(w) for w in v.unbind(dim=1)], dim=1)
+        return self._vectors(self._apply, v)
 
     def transposed(self, v: torch.Tensor) -> torch.Tensor:
         """J^T v, (B, N); J v where J is symmetric.
@@ -85,7 +90,7 @@ class JacobianOperator:
         return self._transposed(v)
 
     @cached_property
-    def _transposed(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    def _transposed(self) -> Callable[..., torch.Tensor] | None:
         """Found, and compared with quotients, when it is first asked for: a trace needs none."""
         return self._find_transposed()
 
@@ -98,22 +103,27 @@ class JacobianOperator:
         """J v or J^T v for k vectors a point, (B, k, N), whichever takes less time: as good for v.J v, and not else."""
         if self.at_once or self.symmetric or self._transposed is None:
             return self.each(v)
-        self.products += v.shape[1]
-        return torch.stack([self._transposed(w) for w in v.unbind(dim=1)], dim=1)
+        return self._vectors(self._transposed, v)
 
     def symmetric_each(self, v: torch.Tensor) -> torch.Tensor:
         """(J + J^T) v/2 for k vectors a point, (B, k, N); J v where J^T v is not to be had."""
         forth = self.each(v)
         if self.symmetric or self._transposed is None:
             return forth
-        self.products += v.shape[1]
+        return 0.5 * (forth + self._vectors(self._transposed, v))
+
+    def _vectors(self, act: Callable[..., torch.Tensor], v: torch.Tensor) -> torch.Tensor:
+        """act of k vectors a point, (B, k, N): at once, else as a batch of copies of the points, else one after the other."""
+        self.products += (k := v.shape[1])
         if self.at_once:
-            return 0.5 * (forth + self._transposed(v))
-        return 0.5 * (forth + torch.stack([self._transposed(w) for w in v.unbind(dim=1)], dim=1))
+            return act(v)
+        if k > 1 and self._stacks(act):
+            return act(v.flatten(0, 1), self.x.repeat_interleave(k, dim=0)).reshape(v.shape)
+        return torch.stack([act(w) for w in v.unbind(dim=1)], dim=1)
 
     # --- which products -----------------------------------------------------------------------------------------------------
 
-    def _chosen(self) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _chosen(self) -> Callable[..., torch.Tensor]:
         face = self.score
         if isinstance(face, Empirical):
             self.method = "support of the weights"
@@ -144,27 +154,37 @@ class JacobianOperator:
 
         self._find_transposed = lambda: apply
 
-    def _differentiated(self, face: AutogradScore) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _differentiated(self, face: AutogradScore) -> Callable[..., torch.Tensor]:
         def function(points: torch.Tensor) -> torch.Tensor:
             return face.function(points, self.t)
 
-        def forward(v: torch.Tensor) -> torch.Tensor:
-            with as_found(face.modules), torch.no_grad(), plain_kernels():
-                parts = zip(self.x[: len(v)].split(face.chunk), v.split(face.chunk), strict=True)
-                return torch.cat([torch.func.jvp(function, (p.clone(),), (w,))[1].double() for p, w in parts])
+        place = getattr(face, "device", None) or self.x.device
+        exact = [False]  # while derivatives are compared: whether float32 is asked for
 
-        def backward(v: torch.Tensor) -> torch.Tensor:
+        def products() -> AbstractContextManager[None]:
+            return products_in("float32" if exact[0] else face.products, place)
+
+        def parts(v: torch.Tensor, points: torch.Tensor | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            at = self.x[: len(v)] if points is None else points
+            return zip(at.split(face.chunk), v.split(face.chunk), strict=True)
+
+        def forward(v: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:
+            with as_found(face.modules), torch.no_grad(), plain_kernels(), products():
+                found = [torch.func.jvp(function, (p.clone(),), (w,))[1].double() for p, w in parts(v, points)]
+            return torch.cat(found)
+
+        def backward(v: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:
             found = []
-            with as_found(face.modules), torch.enable_grad():
-                for p, w in zip(self.x[: len(v)].split(face.chunk), v.split(face.chunk), strict=True):
+            with as_found(face.modules), torch.enable_grad(), products():
+                for p, w in parts(v, points):
                     leaf = p.clone().requires_grad_()
                     found.append(torch.autograd.grad(function(leaf.clone()), leaf, w)[0].double())
             return torch.cat(found)
 
-        def twice(v: torch.Tensor) -> torch.Tensor:  # J^T w is linear in w, and its own transpose is J
-            found = []
-            with as_found(face.modules), torch.enable_grad(), plain_kernels():
-                for p, w in zip(self.x[: len(v)].split(face.chunk), v.split(face.chunk), strict=True):
+        def twice(v: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:
+            found = []  # J^T w is linear in w, and its own transpose is J
+            with as_found(face.modules), torch.enable_grad(), plain_kernels(), products():
+                for p, w in parts(v, points):
                     leaf, weight = p.clone().requires_grad_(), torch.zeros_like(p).requires_grad_()
                     (pulled,) = torch.autograd.grad(function(leaf.clone()), leaf, weight, create_graph=True)
                     found.append(torch.autograd.grad(pulled, weight, w)[0].double())
@@ -212,11 +232,39 @@ class JacobianOperator:
             error = ERRORS * max(q.error for q in known)
             return float((pairs[:, 0] - pairs[:, 1]).norm()) <= error + SHARE * float(pairs[:, 1].norm())
 
+        @contextmanager
+        def exactly() -> Iterator[None]:
+            exact[0] = True
+            try:
+                yield
+            finally:
+                exact[0] = False
+
         def serves(name: str, act: Callable[[torch.Tensor], torch.Tensor], across: int = 0) -> bool:
-            if name not in face.compared and tells(act, across):
-                face.compared.add(name)
+            if name not in face.compared:
+                with exactly():
+                    agrees = tells(act, across)
+                if agrees:
+                    face.compared.add(name)
             return name in face.compared
 
+        def stacks(act: Callable[..., torch.Tensor]) -> bool:
+            """Whether two vectors at copies of the first point give what each gives alone."""
+            if act is quotients or self.B * self.N == 0:
+                return False
+            name = f"{act.__name__}, stacked"
+            if name not in face.compared and name not in face.apart:
+                generator = torch.Generator().manual_seed(2)
+                pair = torch.randn(2, self.N, generator=generator, dtype=torch.float64).to(self.x)
+                with exactly():
+                    together = act(pair, self.x[:1].expand(2, -1).contiguous())
+                    alone = torch.cat([act(w[None]) for w in pair])
+                known = alone + pair / self.t  # J + 1/t, as above
+                same = float((together - alone).norm()) <= STACKED * float(known.norm())
+                (face.compared if same else face.apart).add(name)
+            return name in face.compared
+
+        self._stacks = stacks
         self._find_transposed = lambda: backward if serves("backward", backward, across=3) else None
         for method, act in (("forward mode", forward), ("reverse mode twice", twice)):
             if serves(method, act):

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 from validation.data import THRESHOLD, find_duplicates
-from validation.networks import NetworkScore
+from validation.networks import DenoisingModel
 from validation.points import duplicate_groups, point_collapse_times
 from validation.samples import Nearness, audit_samples, leave_one_out, nearest_two, p_values
 from validation.simulation import generator
@@ -109,7 +109,7 @@ def audited(samples: np.ndarray, X: np.ndarray, held_out: np.ndarray, *, device:
 
 
 def signals_of(
-    network: NetworkScore,
+    network: DenoisingModel,
     samples: torch.Tensor,
     X: np.ndarray,
     held_out: np.ndarray,

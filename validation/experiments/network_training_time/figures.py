@@ -51,6 +51,8 @@ def _times(axis, part: xr.Dataset) -> None:
     axis.set(xlabel="training points P", ylabel="optimiser steps")
     if (part["tau_gen"].values > 0).any() or known.size:
         axis.set(xscale="log", yscale="log")
+        axis.set_xticks(P, [str(n) for n in P])
+        axis.minorticks_off()
         low, high = axis.get_ylim()
         axis.set_ylim(low / (high / low) ** 0.5, high)  # room for the legend
     axis.set_title("training times", loc="left", fontsize=10)

@@ -11,7 +11,7 @@ from validation.networks.pipelines.saved import (
     pipeline_mark,
 )
 from validation.networks.pipelines.schedules import Schedule, schedule_of
-from validation.networks.pipelines.self_check import Reading, check_conventions, readings
+from validation.networks.pipelines.self_check import Reading, check_conventions, check_latents, readings
 
 __all__ = [
     "Autoencoder",
@@ -21,6 +21,7 @@ __all__ = [
     "Reading",
     "Schedule",
     "check_conventions",
+    "check_latents",
     "check_scale",
     "encode_images",
     "is_diffusers",

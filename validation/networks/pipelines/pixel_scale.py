@@ -22,7 +22,7 @@ import torch
 from numerics.domain import DomainError
 from validation.networks import ModelScore
 
-__all__ = ["BETTER", "LEARNED", "PixelScale", "check_scale", "level_ratios", "pixel_scales"]
+__all__ = ["BETTER", "LEARNED", "PixelScale", "check_scale", "level_ratios", "pixel_scales", "usual_scales"]
 
 _RANGES = {"[-1, 1]": (-1.0, 1.0), "[0, 1]": (0.0, 1.0), "[0, 255]": (0.0, 255.0)}
 _SIGMAS = (0.4, 0.8, 1.6)  # of noise, over the standard deviation of the data: images are neither clear nor lost
@@ -54,18 +54,27 @@ def pixel_scales(face: ModelScore, X: Any, *, seed: int = 0) -> list[PixelScale]
     X : (P, N) finite data that vary, P >= 2
     """
     X = torch.as_tensor(np.asarray(X[: 16 * _POINTS]), dtype=torch.float64)
+    found = [
+        PixelScale(name, centre, unit, _ratio(face.rescaled(centre, unit), X, seed))
+        for name, centre, unit in usual_scales(X)
+    ]
+    return sorted(found, key=lambda scale: scale.ratio)
+
+
+def usual_scales(X: Any) -> list[tuple[str, float, float]]:
+    """(name, centre, unit) of the scales a network of pixels X may have been trained on; the first is "as given", (0, 1).
+
+    >>> [(name, centre, unit) for name, centre, unit in usual_scales([[0.0, 1.0]])][:2]
+    [('as given', 0.0, 1.0), ('[-1, 1]', 0.5, 0.5)]
+    """
+    X = torch.as_tensor(np.asarray(X), dtype=torch.float64)
     given = [("as given", 0.0, 1.0)]
     for low, high in _ranges_of(X):
         for name, (a, b) in _RANGES.items():
             unit = (high - low) / (b - a)
             given.append((name, low - a * unit, unit))
     given.append(("mean 0, variance 1", float(X.mean()), float(X.std())))
-    found: dict[tuple[float, float], PixelScale] = {}
-    for name, centre, unit in given:
-        if (centre, unit) not in found:
-            ratio = _ratio(face.rescaled(centre, unit), X, seed)
-            found[(centre, unit)] = PixelScale(name, centre, unit, ratio)
-    return sorted(found.values(), key=lambda scale: scale.ratio)
+    return [s for i, s in enumerate(given) if s[1:] not in [other[1:] for other in given[:i]]]
 
 
 def check_scale(face: ModelScore, X: Any, *, seed: int = 0) -> str:

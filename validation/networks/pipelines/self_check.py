@@ -7,7 +7,8 @@ with which sign, the noise schedule or how noise is given, the order of channels
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,19 @@ import torch
 
 from numerics.domain import DomainError
 from validation.networks import CONDITIONS, SCALES, ModelScore
-from validation.networks.pipelines.pixel_scale import BETTER, LEARNED, check_scale, level_ratios, pixel_scales
+from validation.networks.pipelines.latent_scale import latent_scales
+from validation.networks.pipelines.latents import Autoencoder
+from validation.networks.pipelines.pixel_scale import (
+    BETTER,
+    LEARNED,
+    check_scale,
+    level_ratios,
+    pixel_scales,
+    usual_scales,
+)
 from validation.networks.pipelines.schedules import schedule_of
 
-__all__ = ["Reading", "check_conventions", "readings"]
+__all__ = ["Reading", "check_conventions", "check_latents", "readings"]
 
 _BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _OPTIONS = {"noise": "epsilon", "x0": "x0", "v": "v", "velocity": "flow"}  # of --prediction
@@ -27,6 +37,7 @@ _WORDS = {"noise": "epsilon", "x0": "sample", "v": "v_prediction", "velocity": "
 _CHANNELS = (
     1.02  # times better, and three standard errors: another order of channels changes little where images are grey
 )
+_SHIFTS = 1.05  # the same for a shift of latents that pipelines have
 _SIGMAS_APART = 3.0
 
 
@@ -108,13 +119,105 @@ _OF_MODULES = _REMEDIES | {
 }
 
 
+def check_latents(
+    face: ModelScore,
+    auto: Autoencoder,
+    Z: Any,
+    *,
+    pixels: Any = None,
+    encode: Callable[[float, float], Any] | None = None,
+    seed: int = 0,
+) -> str:
+    """`check_conventions` for latents: a wrong scaling or shift of them, a wrong scale of the pixels that were encoded, a wrong
+    prediction type or noise schedule.
+
+    Parameters
+    ----------
+    face : the network of latents, as it is read; auto : the autoencoder, with the scale of its configuration
+    Z : (P, n) latents so scaled; seed : of the noise
+    pixels, encode : numbers of the images, and latents of some of them by (centre, unit); tried where another reading is better,
+        or none denoises
+
+    Returns
+    -------
+    What there is to say in words, or nothing.
+
+    Raises
+    ------
+    DomainError : another reading denoises at least 1.3 times better (a shift that pipelines have: 1.05 times, by a paired test
+        over images), and well; its message names it
+    """
+    shape, points = face.shape or (), _points(Z)
+    own = level_ratios(face, points, seed)
+    mean = _mean(own)
+    found: list[tuple[float, str, str]] = []
+    for scale in latent_scales(auto, points, shape):
+        other = _levels(face, scale.Z, seed)
+        slightly = scale.shifted and scale.usual and _apart(own, other) and _mean(own) > _SHIFTS * _mean(other)
+        if slightly or _mean(other) * BETTER < mean:
+            found.append((_mean(other), "the scale of the latents", scale.name))
+    if encode is not None and (found or mean > LEARNED):
+        for name, centre, unit in usual_scales(pixels):
+            other = _levels(face, _points(encode(centre, unit)), seed)
+            if (centre, unit) != (0.0, 1.0) and _mean(other) * BETTER < mean:
+                found.append(
+                    (
+                        _mean(other),
+                        "the scale of the pixels",
+                        f"pixels in {name}, `--centre {centre:g} --unit {unit:g}`,",
+                    )
+                )
+    for kind, name, changed in _others(face, False) if mean > LEARNED else ():
+        other = _levels(changed, points, seed)
+        if _mean(other) * BETTER < mean:
+            found.append((_mean(other), _MISTAKES[kind], name))
+    best = min(found, default=(math.inf, "", ""))
+    if best[0] <= LEARNED:
+        raise DomainError(
+            "--model",
+            f"a network of latents whose denoising loss is {mean:.2g} times that of a denoiser of single numbers",
+            "one that is read as it was trained",
+            f"The likeliest mistake is {best[1]}: {best[2]} gives {best[0]:.2g} times. {_OF_LATENTS[best[1]]}; to measure as it "
+            "is all the same, `--centre 0 --unit 1`",
+        )
+    if mean > LEARNED:
+        return (
+            f"the network denoises these latents not much better than number by number ({mean:.2g} times that loss), on no usual "
+            "scale of them: it has not learned these images, or its conventions are others"
+        )
+    return ""
+
+
+_OF_LATENTS = {
+    "the scale of the latents": "Correct scaling_factor and shift_factor in the autoencoder's config.json",
+    "the scale of the pixels": "Add these options",
+    _MISTAKES["prediction"]: _REMEDIES["prediction"],
+    _MISTAKES["noise"]: _REMEDIES["noise"],
+}
+
+
+def _levels(face: ModelScore, X: torch.Tensor, seed: int) -> np.ndarray:
+    """`level_ratios`, infinite where this reading makes no sense."""
+    try:
+        ratios = level_ratios(face, X, seed)
+    except (DomainError, OverflowError, ZeroDivisionError):
+        return np.full((1, 1), np.inf)
+    return np.where(np.isfinite(ratios), ratios, np.inf)
+
+
+def _apart(own: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the other losses are less by three standard errors: paired, the same images and the same noise."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = np.log(own.mean(axis=0)) - np.log(other.mean(axis=0))
+    return bool(gap.mean() > _SIGMAS_APART * gap.std(ddof=1) / len(gap) ** 0.5)
+
+
 def _check_channels(face: ModelScore, X: Any, seed: int) -> None:
     points = _points(X)
     own = level_ratios(face, points, seed)
     for name, permuted in _orders(face, points):
         other = level_ratios(face, permuted, seed)
-        gap = np.log(own.mean(axis=0)) - np.log(other.mean(axis=0))  # paired: the same images, the same noise
-        if gap.mean() > _SIGMAS_APART * gap.std(ddof=1) / len(gap) ** 0.5 and _mean(own) > _CHANNELS * _mean(other):
+        if _apart(own, other) and _mean(own) > _CHANNELS * _mean(other):
             raise DomainError(
                 "DATA",
                 "channels in the order as given",

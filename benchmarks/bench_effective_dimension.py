@@ -47,9 +47,10 @@ def perturbed(size: int, channels: int) -> AutogradScore:
 
 
 def jacobian(face: AutogradScore, x: torch.Tensor, t: float) -> torch.Tensor:
-    """(N, N) by `torch.func.jacrev`, 64 rows at once."""
+    """(N, N) by `torch.func.jacrev`, 64 rows at once, 8 of large ones: 64 of N = 3072 take 15 GB."""
+    rows = 64 if x.shape[1] <= 1024 else 8
     with torch.enable_grad():
-        return torch.func.jacrev(lambda y: face.function(y[None], t)[0], chunk_size=64)(x[0]).detach().double()
+        return torch.func.jacrev(lambda y: face.function(y[None], t)[0], chunk_size=rows)(x[0]).detach().double()
 
 
 def measured(N: int, frames: bool = True) -> Iterator[tuple]:

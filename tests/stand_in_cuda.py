@@ -171,6 +171,8 @@ def stand_in_cuda() -> Iterator[str]:
             "device_count": 1,
             "current_device": 0,
             "synchronize": None,
+            "get_rng_state": None,  # the device draws nothing here
+            "set_rng_state": None,
         }.items():
             patch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
         patch.setattr(torch, "Generator", _Generator)

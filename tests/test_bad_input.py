@@ -52,7 +52,7 @@ from validation.data import (
     nearest_neighbours,
     split,
 )
-from validation.data.raw import DataError
+from validation.data.stored.raw import DataError
 from validation.simulation import Sampler
 
 LONGEST = 1500  # characters of an error
@@ -204,7 +204,7 @@ TABLE = [  # call, words of the error
     (lambda: load(seed=-1), "seed = -1"),
     (lambda: load(seed=1 << 63), "seed = 9223372036854775808"),
     (lambda: load(image_size=0), "image_size = 0"),
-    (lambda: load(image_size=8), "Only a folder of image files is resized"),
+    (lambda: load(image_size=8), "Only image files are resized"),
     (lambda: load(key="a"), "key = a"),
     (lambda: load(scaling="up"), "scaling = up"),
     (lambda: load(""), "path ="),
@@ -417,7 +417,7 @@ def test_what_is_no_file_is_never_opened(tmp_path, kind, monkeypatch):
 MEMORY = """
 import resource, sys
 from validation.data import load
-from validation.data.raw import DataError
+from validation.data.stored.raw import DataError
 load()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
@@ -576,6 +576,8 @@ COMMANDS = [
         ("--model", "missing"), ("--model", "file"), ("--model", "dir"), ("--samples", "missing.npy"), ("--samples", "file"),
         ("--scheduler", "nope"), ("--variant", "fp16"), ("--centre", "a"), ("--centre", "0"), ("--unit", "0"))],
     *_with(["spectrum", "x.npy"], "--samples", "missing.npy", "x.npy", "file", ""),
+    *_with(["spectrum", "x.npy"], "--products", "bfloat16", "half", ""),
+    *[["spectrum", "x.npy", "--model", "net.py:net", *VE, "--products", v] for v in ("half", "", "tf32", "bfloat16")],
     *_with(["audit", "x.npy"], "--latents", "missing", "dir", "file"), *_with(SAMPLES, "--latents", "missing", "dir", "file"),
     *_with(["audit", "x.npy"], "--patch", "", "a", "3", "auto", "4", "1.5", "0", "-1"),
     *[["samples", "x.npy", "--train", v] for v in ("missing.npy", "file", "dir", "", "a\0b", "/dev/zero")],

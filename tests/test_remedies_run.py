@@ -215,13 +215,40 @@ def test_a_prediction_type_that_is_wrong_and_measured_all_the_same(geomem, tmp_p
     assert geomem(*arguments).returncode == 0
 
 
+@runs("Measure with `--products float32`")
+def test_products_that_are_too_coarse(tmp_path):
+    """Refused in bfloat16; as the message offers, it is measured."""
+    from test_product_precision import Cancelling, X
+
+    from validation.spectrum.product_precision import reduce_products
+
+    face = ModelScore(Cancelling(30.0), predicts="x0", convention="ve")
+    (code,) = code_in(remedy(reduce_products, face, "bfloat16", X, "cpu"))
+    name, kind = code.split()
+    assert name == "--products"
+    assert reduce_products(face, kind, X, "cpu") == ""
+    assert "cuda" in remedy(reduce_products, face, "tf32", X, "cpu")
+
+
+@runs("TF32 is cuda's: --device cuda", "Products are taken above")
+def test_products_that_are_not_to_be_had_here(cuda):
+    from test_product_precision import Cancelling, X
+
+    from validation.spectrum.product_precision import reduce_products
+
+    face = ModelScore(Cancelling(1e-3), predicts="x0", convention="ve")
+    found = re.search(r"--device (\w+)", remedy(reduce_products, face, "tf32", X, "cpu"))
+    face.module.to(found[1])
+    assert reduce_products(face, "tf32", X, cuda).startswith("products in tf32")
+
+
 @runs("pip install")
 def test_the_packages_to_install_are_called_so():
     """The name that each message gives to pip is the name of a distribution that provides what is imported."""
     named = set()
     for text, _ in remedies():
         named |= set(re.findall(r"pip install ([\w-]+)", text))
-    assert named == {"diffusers", "transformers", "scikit-dimension", "accelerate", "distributed"}
+    assert named == {"diffusers", "transformers", "scikit-dimension", "accelerate", "distributed", "pyarrow"}
     for name in named:
         try:
             provided = importlib.metadata.distribution(name)
@@ -585,15 +612,21 @@ def test_how_else_a_module_is_given_the_noise():
     assert face.score(torch.ones(1, 2, dtype=torch.float64), 1.0).numpy() == pytest.approx(-0.5 * np.ones((1, 2)))
 
 
-@runs("Larger ones: --samples, or validation.spectra")
-def test_spectra_beyond_principal_axes():
+@runs("Draw fewer: `--limit {}`; or --samples, or validation.spectra")
+def test_spectra_beyond_principal_axes(tmp_path, monkeypatch):
     from validation.spectra import effective_dimension
-    from validation.spectrum.subjects import principal
+    from validation.spectrum.subjects import from_data
 
-    X = torch.zeros(3, 8193, dtype=torch.float64)
-    assert "validation.spectra" in remedy(principal, "large", X, X)
-    found = effective_dimension(lambda x, t: -x / (1 + t), X[:1], 1.0, probes=4)
-    assert found["dimension"].item() == pytest.approx(8193 / 2)
+    for place in ("subjects", "principal_axes"):
+        monkeypatch.setattr(f"validation.spectrum.{place}.AXES", 20)
+    X = np.random.default_rng(0).standard_normal((60, 30))
+    np.save(tmp_path / "x.npy", X)
+    said = remedy(from_data, tmp_path / "x.npy")
+    (code,) = code_in(said)
+    assert from_data(tmp_path / "x.npy", limit=int(code.removeprefix("--limit "))).N == 30
+    assert "validation.spectra" in said
+    found = effective_dimension(lambda x, t: -x / (1 + t), torch.from_numpy(X[:1]), 1.0, probes=4)
+    assert found["dimension"].item() == pytest.approx(15)
 
 
 # these are taken from their messages and run in tests/test_checkpoint_layouts.py

@@ -49,7 +49,7 @@ def image_networks(
     if is_foreign(path):
         subject = from_pipeline(path, data, device=device, seed=seed, **(network or {}), **options)
         seen: Any = subject.networks["network"]
-        X, fresh = ((seen.mean.cpu() + points @ seen.axes.cpu().T).numpy() for points in (subject.X, subject.fresh))
+        X, fresh = (seen.points(points.to(seen.mean)).cpu().numpy() for points in (subject.X, subject.fresh))
         yield ImageNetwork(subject.P, seen.inner, X, fresh, seen.inner.shape, subject.t_range)
         return
     record = read(path)[1]

@@ -26,6 +26,7 @@ from validation.cli.options import (
     NullLabel,
     OnlyDaskScheduler,
     Prediction,
+    Products,
     Prompt,
     Scheduler,
     Seed,
@@ -70,6 +71,7 @@ def spectrum(
     level: Level = None,
     sigma_data: SigmaData = None,
     weights: Weights = None,
+    products: Products = None,
     samples: Annotated[
         Path | None,
         typer.Option(help="With --model: what the network says of each of these samples, without its training set."),
@@ -111,7 +113,7 @@ def spectrum(
     levels = None if sigma is None else numbers_of("--sigma", sigma)
     network = given(scheduler=scheduler, variant=variant, centre=centre, unit=unit, label=label, embeddings=embeddings)
     network |= given(prompt=prompt, guidance=guidance, null_label=null_label, convention=convention, weights=weights)
-    network |= given(prediction=prediction, level=level, sigma_data=sigma_data)
+    network |= given(prediction=prediction, level=level, sigma_data=sigma_data, products=products)
     if model is None or not is_foreign(model):
         only_with_a_model(network, ALONE)
     if samples is not None:

@@ -42,6 +42,13 @@ SigmaData = Annotated[float | None, typer.Option(help="With --prediction edm: of
 Weights = Annotated[
     Path | None, typer.Option(help="With --model file.py:function: weights of its module, .safetensors or .pt.")
 ]
+Products = Annotated[
+    str | None,
+    typer.Option(
+        help="With a network of others in --model: precision of products with its Jacobian, float32 (default), bfloat16, or on "
+        "cuda tf32; its error is measured first."
+    ),
+]
 Variant = Annotated[str | None, typer.Option(help="With a diffusers --model: which weights, e.g. fp16.")]
 Centre = Annotated[
     float | None,
@@ -97,7 +104,7 @@ def only_with_a_model(network: Mapping[str, Any], allowed: str) -> None:
 
 
 Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.", callback=_present)]
-Key = Annotated[str | None, typer.Option(help="Array inside an npz.")]
+Key = Annotated[str | None, typer.Option(help="Array inside an npz or zarr group, or column of a table.")]
 Limit = Annotated[int | None, typer.Option(help="Use at most this many samples.", min=4)]
 ImageSize = Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels.", min=1)]
 FigureFile = Annotated[Path, typer.Option(help="Figure: .png, .pdf or .svg. The numbers go beside it as .nc and .csv.")]

@@ -24,8 +24,6 @@ __all__ = [
     "stages", "tell_where_kernels_are_kept",
 ]  # fmt: skip
 
-log = logging.getLogger("geomem")  # of `numerics.kernel_cache`, which loads numba: --help does without
-
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -104,6 +102,9 @@ class _Log(logging.Handler):
 
 def tell_where_kernels_are_kept() -> None:
     """Lets a run that compiles say where the kernels go, or that there is no place for them: once."""
+    log = logging.getLogger(
+        "geomem"
+    )  # that of `numerics.kernel_cache`, whose import brings numba: --help is to be quick
     if not log.handlers:
         log.addHandler(_Log())
         log.setLevel(logging.INFO)

@@ -15,6 +15,8 @@ from validation.spectra.observables import (
     posterior_variance,
 )
 from validation.spectra.operators import JacobianOperator
+from validation.spectra.precision import BOUND, PRODUCTS
+from validation.spectra.precision_error import product_error
 from validation.spectra.score_functions import (
     AutogradScore,
     Empirical,
@@ -29,8 +31,10 @@ from validation.spectra.subspace_probes import KINDS, BlockData, Probe, exact_pr
 from validation.spectra.symmetry import asymmetry
 
 __all__ = [
+    "BOUND",
     "KINDS",
     "METHODS",
+    "PRODUCTS",
     "SIGNALS",
     "AutogradScore",
     "Average",
@@ -62,6 +66,7 @@ __all__ = [
     "modules_of",
     "posterior_variance",
     "probe",
+    "product_error",
     "quadrature",
     "sample_signals",
     "spectral_density",

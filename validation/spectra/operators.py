@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +22,7 @@ from numerics.domain import DomainError, positive
 from validation.spectra.differences import Slope, random_direction, slope
 from validation.spectra.jacobians import plain_kernels
 from validation.spectra.module_state import as_found
+from validation.spectra.precision import products_in
 from validation.spectra.score_functions import AutogradScore, Empirical, GaussianScore, as_score
 
 __all__ = ["JacobianOperator"]
@@ -156,18 +158,24 @@ class JacobianOperator:
         def function(points: torch.Tensor) -> torch.Tensor:
             return face.function(points, self.t)
 
+        place = getattr(face, "device", None) or self.x.device
+        exact = [False]  # while derivatives are compared: whether float32 is asked for
+
+        def products() -> AbstractContextManager[None]:
+            return products_in("float32" if exact[0] else face.products, place)
+
         def parts(v: torch.Tensor, points: torch.Tensor | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             at = self.x[: len(v)] if points is None else points
             return zip(at.split(face.chunk), v.split(face.chunk), strict=True)
 
         def forward(v: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:
-            with as_found(face.modules), torch.no_grad(), plain_kernels():
+            with as_found(face.modules), torch.no_grad(), plain_kernels(), products():
                 found = [torch.func.jvp(function, (p.clone(),), (w,))[1].double() for p, w in parts(v, points)]
             return torch.cat(found)
 
         def backward(v: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:
             found = []
-            with as_found(face.modules), torch.enable_grad():
+            with as_found(face.modules), torch.enable_grad(), products():
                 for p, w in parts(v, points):
                     leaf = p.clone().requires_grad_()
                     found.append(torch.autograd.grad(function(leaf.clone()), leaf, w)[0].double())
@@ -175,7 +183,7 @@ class JacobianOperator:
 
         def twice(v: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:
             found = []  # J^T w is linear in w, and its own transpose is J
-            with as_found(face.modules), torch.enable_grad(), plain_kernels():
+            with as_found(face.modules), torch.enable_grad(), plain_kernels(), products():
                 for p, w in parts(v, points):
                     leaf, weight = p.clone().requires_grad_(), torch.zeros_like(p).requires_grad_()
                     (pulled,) = torch.autograd.grad(function(leaf.clone()), leaf, weight, create_graph=True)
@@ -224,9 +232,20 @@ class JacobianOperator:
             error = ERRORS * max(q.error for q in known)
             return float((pairs[:, 0] - pairs[:, 1]).norm()) <= error + SHARE * float(pairs[:, 1].norm())
 
+        @contextmanager
+        def exactly() -> Iterator[None]:
+            exact[0] = True
+            try:
+                yield
+            finally:
+                exact[0] = False
+
         def serves(name: str, act: Callable[[torch.Tensor], torch.Tensor], across: int = 0) -> bool:
-            if name not in face.compared and tells(act, across):
-                face.compared.add(name)
+            if name not in face.compared:
+                with exactly():
+                    agrees = tells(act, across)
+                if agrees:
+                    face.compared.add(name)
             return name in face.compared
 
         def stacks(act: Callable[..., torch.Tensor]) -> bool:
@@ -237,8 +256,9 @@ class JacobianOperator:
             if name not in face.compared and name not in face.apart:
                 generator = torch.Generator().manual_seed(2)
                 pair = torch.randn(2, self.N, generator=generator, dtype=torch.float64).to(self.x)
-                together = act(pair, self.x[:1].expand(2, -1).contiguous())
-                alone = torch.cat([act(w[None]) for w in pair])
+                with exactly():
+                    together = act(pair, self.x[:1].expand(2, -1).contiguous())
+                    alone = torch.cat([act(w[None]) for w in pair])
                 known = alone + pair / self.t  # J + 1/t, as above
                 same = float((together - alone).norm()) <= STACKED * float(known.norm())
                 (face.compared if same else face.apart).add(name)

@@ -188,6 +188,7 @@ class AutogradScore:
             raise DomainError("function", function, "a callable of (x, t) that returns the score at x")
         self.function = function
         self.differentiation = Differentiation(chunk=chunk)
+        self.products = "float32"  # precision of products with its Jacobian, see `validation.spectra.precision`
         self.compared: set[str] = set()  # products with its Jacobian that agreed with difference quotients, or stacked
         self.apart: set[str] = set()  # products that several vectors change: the function mixes its batch
 

@@ -29,6 +29,7 @@ from validation.networks.pipelines import (
 from validation.networks.torch_modules import OpenedModule, is_module
 from validation.option_names import option_of
 from validation.spectra import asymmetry, modules_of
+from validation.spectrum.product_precision import reduce_products
 from validation.spectrum.products import DENSE
 from validation.spectrum.subjects import FRESH, INSIDE, Subject, fresh_parts, principal
 
@@ -39,6 +40,7 @@ _HOW = (
     "prediction",
     "level",
     "sigma_data",
+    "products",
 )  # what the numbers of a torch module depend on beside its file
 
 __all__ = ["Opened", "from_pipeline", "latent_dataset", "open_pipeline"]
@@ -85,6 +87,7 @@ def open_pipeline(
     level: str | None = None,
     sigma_data: float | None = None,
     weights: str | None = None,
+    products: str | None = None,
     **options: Any,
 ) -> Opened:
     """A network of others and a data set: that which it was trained on.
@@ -93,6 +96,7 @@ def open_pipeline(
     convention, prediction, level, sigma_data, weights : of a torch module, see `validation.networks.open_module`
     scheduler, variant : see `DiffusersScore.from_pretrained`
     label, embeddings, prompt, guidance, null_label : of a conditional network, see there
+    products : precision of products with its Jacobian, see `validation.spectrum.product_precision`
     centre, unit : the network (of a latent pipeline: the autoencoder) was trained on (data - centre)/unit. Where neither is given
         the data's own scale is compared with the usual ones before anything is measured
         (`validation.networks.pipelines.pixel_scale`).
@@ -115,7 +119,7 @@ def open_pipeline(
             known, "scheduler", "left out with a torch module", "Let a function in file.py wrap it with its condition"
         )
         module = open_module(path, device=device, scheduler=scheduler, **of_module, **scale)
-        return _with_module(module, path, data, device, seed, centre is None and unit is None, options)
+        return _with_module(module, path, data, device, seed, centre is None and unit is None, products, options)
     _only(of_module, "", "left out with a folder of diffusers, whose scheduler knows its convention")
     module, mark = load_autoencoder(path, variant) if is_pipeline(path, latent=True) else (None, "")
     face = None
@@ -165,6 +169,7 @@ def open_pipeline(
         remarks += filter(None, [said])
     if guidance not in (None, 1.0):
         remarks.append(_guided(face, train, seed))
+    remarks += filter(None, [reduce_products(face, products, torch.from_numpy(train), device, seed)])
     points = (torch.from_numpy(part) for part in (train, fresh))
     about = (module is not None, dataset.shape, parts.copies, tuple(remarks), pipeline_mark(path))
     return Opened(face, dataset.name, *points, encode, *about)
@@ -184,6 +189,7 @@ def _with_module(
     device: str,
     seed: int,
     check: bool,
+    products: str | None,
     options: dict[str, Any],
 ) -> Opened:
     """A torch module on a data set: vectors (N,), images (C, H, W) or (1, H, W)."""
@@ -205,6 +211,7 @@ def _with_module(
     remarks = [*opened.remarks, *getattr(face, "remarks", ())]
     if check and isinstance(face, ModelScore):
         remarks += filter(None, [check_conventions(face, train, seed=seed, module=True)])
+    remarks += filter(None, [reduce_products(face, products, torch.from_numpy(train), device, seed)])
     points = (torch.from_numpy(part) for part in (train, fresh))
     said = tuple(dict.fromkeys(remarks))
     return Opened(face, dataset.name, *points, encode, False, dataset.shape, parts.copies, said, opened.mark)
@@ -213,7 +220,10 @@ def _with_module(
 def from_pipeline(path: str | os.PathLike, data: str | os.PathLike | None, **options: Any) -> Subject:
     """What `open_pipeline` opens, in principal axes; options and errors are those there."""
     opened = open_pipeline(path, data, **options)
-    face, device = opened.face, options.get("device", "cpu")
+    face, device, N = opened.face, options.get("device", "cpu"), opened.train.shape[1]
+    if options.get("products") not in (None, "float32") and N <= DENSE:
+        remedy = f"Products are taken above {DENSE} numbers a point, and with --samples"
+        raise DomainError("--products", options["products"], f"float32 for {N} numbers, whose matrix is made", remedy)
     space = "latents of " if opened.latent else ""
     name = f"{os.path.basename(os.path.abspath(path))} on {space}{opened.name}"
     seen = principal(name, opened.train, opened.fresh, face, device)

@@ -35,12 +35,12 @@ def spectrum_by_products(
     face : the network in principal axes; x : (B, N) points in these; groups : of principal directions
     """
     N = x.shape[1]
-    J = JacobianOperator(face.inner, face.mean + x @ face.axes.T, t)
+    J = JacobianOperator(face.inner, face.points(x), t)
     nodes, weights = quadrature(J, STEPS, PROBES, seed)
     values = np.stack([_quantiles(a.ravel(), w.ravel(), N) for a, w in zip(nodes, weights, strict=True)])
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(len(x), N))
     along = torch.from_numpy(signs).to(x.device)
-    v = torch.stack([along[:, block] @ face.axes[:, block].T for block in groups], dim=1)
+    v = torch.stack([face.axes.back(along, block) for block in groups], dim=1)
     sizes = torch.tensor([block.stop - block.start for block in groups], device=x.device)
     return values, (1 + t * (v * J.quadratic(v)).sum(dim=2) / sizes).cpu().numpy()
 

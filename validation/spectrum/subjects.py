@@ -19,12 +19,12 @@ from theory import Spectrum, condensation_time, onset_time
 from theory.models import population_eigenvalues
 from validation.data import Copies, Split, load, split
 from validation.spectra import BlockData, Derivative, ScoreFunction
+from validation.spectrum.principal_axes import AXES, MatrixAxes, ReflectedAxes, principal_axes
 from validation.training import members
 
 __all__ = ["Subject", "Turned", "fresh_parts", "from_data", "from_model", "from_subspaces", "noise_levels", "principal"]
 
 FRESH = 1000  # points kept back, at most
-_AXES = 8192  # numbers a point whose principal axes are found
 _LARGEST = 10**9  # numbers drawn in all
 INSIDE = 1e-6  # of log t: so far within what a network knows
 
@@ -74,7 +74,7 @@ class Subject:
 class Turned:
     """A score seen in other axes: points z with x = mean + axes z."""
 
-    def __init__(self, inner: ScoreFunction, mean: torch.Tensor, axes: torch.Tensor):
+    def __init__(self, inner: ScoreFunction, mean: torch.Tensor, axes: MatrixAxes | ReflectedAxes):
         self.inner, self.mean, self.axes = inner, mean, axes
 
     @property
@@ -82,11 +82,15 @@ class Turned:
         """How the inner Jacobian was found, of one that says so."""
         return getattr(self.inner, "derivative", None)
 
+    def points(self, x: torch.Tensor) -> torch.Tensor:
+        """What the inner score sees, (B, N)."""
+        return self.mean + self.axes.back(x)
+
     def score(self, x: torch.Tensor, t: float) -> torch.Tensor:
-        return self.inner.score(self.mean + x @ self.axes.T, t) @ self.axes
+        return self.axes.turned(self.inner.score(self.points(x), t))
 
     def jacobian(self, x: torch.Tensor, t: float) -> torch.Tensor:
-        return self.axes.T @ self.inner.jacobian(self.mean + x @ self.axes.T, t) @ self.axes
+        return self.axes.turned(self.axes.turned(self.inner.jacobian(self.points(x), t)).mT).mT
 
 
 def from_data(data: str | os.PathLike | None, *, seed: int = 0, **options: Any) -> Subject:
@@ -155,22 +159,21 @@ def principal(
     name: str, X: torch.Tensor, fresh: torch.Tensor, network: ScoreFunction | None = None, device: str = "cpu"
 ) -> Subject:
     """The same points in the axes of the training points' covariance, largest variance first."""
-    if X.shape[1] > _AXES:
-        allowed = f"at most {_AXES} numbers a sample, for principal axes"
-        raise DomainError(
-            "DATA", f"{X.shape[1]} numbers a sample", allowed, "Larger ones: --samples, or validation.spectra"
-        )
+    if min(X.shape) > AXES:
+        allowed = f"at most {AXES} numbers a sample, or at most {AXES} training points, for principal axes"
+        remedy = f"Draw fewer: `--limit {AXES}`; or --samples, or validation.spectra"
+        raise DomainError("DATA", f"{len(X)} points of {X.shape[1]} numbers", allowed, remedy)
     if X.shape[1] < 2:
         raise DomainError("DATA", f"{X.shape[1]} number a sample", "at least 2: a spectrum needs directions")
     mean = X.mean(dim=0)
     X = X - mean
-    values, axes = torch.linalg.eigh(X.T @ X / (len(X) - 1))
-    values, axes = values.flip(0).clamp_min(0).numpy(), axes.flip(1)
-    values[values < 1e-12 * values[0]] = 0.0
+    found, axes = principal_axes(X)
+    values = found.numpy()
     networks = {} if network is None else {"network": Turned(network, mean.to(device), axes.to(device))}
     groups = _octaves(int((values > 0).sum()))
     population = population_eigenvalues(values, len(X))
-    return Subject(name, X @ axes, (fresh - mean) @ axes, values, groups, networks=networks, population=population)
+    turned = (axes.turned(points) for points in (X, fresh - mean))
+    return Subject(name, *turned, values, groups, networks=networks, population=population)
 
 
 def _octaves(count: int) -> dict[str, slice]:

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from numerics.domain import DomainError
-from validation.experiments.shared import ExperimentResult, Row, chosen, concluded, counter, save
+from validation.experiments.shared import ExperimentResult, Row, chosen, counter, provenance, save
 from validation.figures import style
 from validation.simulation import Prediction, judge
 from validation.training import NoiseLevels, Trainer, TrainingConfig
@@ -105,9 +105,10 @@ def directions(
         for optimizer, _ in preset.optimizers
         for row in _rows(curves["tau_mem"].sel(optimizer=optimizer), optimizer)
     ]
-    result = concluded(
-        "training_directions", CLAIM, rows, curves, preset=preset, seed=seed, device=device, started=started
-    )
+    call = f"validation.experiments.network_training_time.directions({preset.name!r}, seed={seed}, device={device!r})"
+    seconds = round(time.perf_counter() - started, 1)
+    made = provenance(command=call, preset=asdict(preset), seed=seed, seconds=seconds)
+    result = ExperimentResult("training_directions", CLAIM, rows, curves, made)
     if out is not None:
         save(result, directions_figure(result), out)
     return result

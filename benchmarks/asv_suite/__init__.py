@@ -1,1 +1,0 @@
-"""Benchmarks that `asv` follows through the history of the repository."""

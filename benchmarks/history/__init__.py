@@ -1,0 +1,1 @@
+"""What asv times from commit to commit (`asv.conf.json`)."""

@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from numerics.grids import connected, run_tasks
+from numerics.grids.tasks import _together
 from numerics.store import atomic, versions
 from theory import HiddenManifold
 from theory.phase_diagram import _rows
 from validation.experiments.linear_times.experiment import CASES, PRESETS
-from validation.simulation.crossings import PILOT, Size, _fine, _group, _run, _wide
+from validation.simulation.crossings import PILOT, TASK, Size, _fine, _group, _run, _wide, pairs
 from validation.simulation.montecarlo import simulate
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
@@ -50,7 +51,7 @@ def diagram_tasks(rows: int = 64):
 
 def replica_tasks(each: int):
     """The first `each` groups of replicas of every size of `linear_times --full`, and how many there are of each."""
-    preset, items, counts = PRESETS["full"], [], []
+    preset, items, counts, work = PRESETS["full"], [], [], []
     for case in CASES:
         for N in case.sizes[: preset.sizes]:
             P = case.patterns(N)
@@ -60,7 +61,8 @@ def replica_tasks(each: int):
             groups = run.groups(0, size.replicas)
             items += [(run, members) for members in groups[:each]]
             counts.append(len(groups))
-    return _group, items, (), counts
+            work.append(pairs(run, groups[0]))
+    return _group, items, (), counts, work
 
 
 def wall(client, function, items, shared):
@@ -89,7 +91,7 @@ def figure(table, path: Path) -> None:
     with style():
         page = Figure(figsize=(5.6, 3.8))
         axis = page.add_subplot()
-        axis.plot(COUNTS, COUNTS, color="0.7", lw=1, label="one task after another, without loss")
+        axis.plot(COUNTS, COUNTS, color="0.7", lw=1, label="as many as workers")
         for name, marks in (("phase diagram", "o-"), ("Monte Carlo", "s-")):
             rows = [row for row in table if row["work"] == name]
             axis.plot(
@@ -110,7 +112,10 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=3, help="groups measured of every size")
     parser.add_argument("--rows", type=int, default=64, help="rows of the measured phase diagram")
     chosen = parser.parse_args()
-    diagram, (group, items, none, counts) = diagram_tasks(chosen.rows), replica_tasks(chosen.each)
+    diagram, (group, items, none, counts, pairs_each) = (
+        diagram_tasks(chosen.rows),
+        replica_tasks(chosen.each),
+    )
     work = {"phase diagram": diagram, "Monte Carlo": (group, items, none)}
     walls, single, overhead = {}, {}, {}
     for workers in (1, 2):
@@ -134,7 +139,10 @@ def main() -> None:
     rng = np.random.default_rng(0)
     many = {"phase diagram": rng.choice(single["phase diagram"], 512).tolist()}
     sizes = np.array(single["Monte Carlo"]).reshape(len(counts), chosen.each)
-    many["Monte Carlo"] = [float(s) for own, n in zip(sizes, counts, strict=True) for s in rng.choice(own, n)]
+    groups = [(float(s), p) for own, n, p in zip(sizes, counts, pairs_each, strict=True) for s in rng.choice(own, n)]
+    many["Monte Carlo"] = [
+        sum(groups[i][0] for i in task) for task in _together(range(len(groups)), groups, lambda g: g[1] / TASK)
+    ]
     table = []
     for name, durations in many.items():
         one = makespan(durations, 1, cost)

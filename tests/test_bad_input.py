@@ -52,7 +52,7 @@ from validation.data import (
     nearest_neighbours,
     split,
 )
-from validation.data.raw import DataError
+from validation.data.stored.raw import DataError
 from validation.simulation import Sampler
 
 LONGEST = 1500  # characters of an error
@@ -204,7 +204,7 @@ TABLE = [  # call, words of the error
     (lambda: load(seed=-1), "seed = -1"),
     (lambda: load(seed=1 << 63), "seed = 9223372036854775808"),
     (lambda: load(image_size=0), "image_size = 0"),
-    (lambda: load(image_size=8), "Only a folder of image files is resized"),
+    (lambda: load(image_size=8), "Only image files are resized"),
     (lambda: load(key="a"), "key = a"),
     (lambda: load(scaling="up"), "scaling = up"),
     (lambda: load(""), "path ="),
@@ -417,7 +417,7 @@ def test_what_is_no_file_is_never_opened(tmp_path, kind, monkeypatch):
 MEMORY = """
 import resource, sys
 from validation.data import load
-from validation.data.raw import DataError
+from validation.data.stored.raw import DataError
 load()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:

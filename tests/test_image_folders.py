@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from validation.data import load
-from validation.data.raw import DataError
+from validation.data.stored.raw import DataError
 
 SHAPE = (4, 5)
 

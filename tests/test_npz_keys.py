@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from validation.data import load
-from validation.data.raw import DataError
+from validation.data.stored.raw import DataError
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)

@@ -248,7 +248,7 @@ def test_the_packages_to_install_are_called_so():
     named = set()
     for text, _ in remedies():
         named |= set(re.findall(r"pip install ([\w-]+)", text))
-    assert named == {"diffusers", "transformers", "scikit-dimension", "accelerate", "distributed"}
+    assert named == {"diffusers", "transformers", "scikit-dimension", "accelerate", "distributed", "pyarrow"}
     for name in named:
         try:
             provided = importlib.metadata.distribution(name)

@@ -18,7 +18,7 @@ from numerics.domain import DomainError
 from numerics.grids import Rows, connected, run_tasks, sweep
 from numerics.store import load_dataset
 from theory.phase_diagram import phase_diagram
-from validation.data.raw import DataError
+from validation.data.stored.raw import DataError
 
 distributed = pytest.importorskip("distributed")
 ROOT = Path(__file__).parents[1]
@@ -49,7 +49,8 @@ def test_tasks_run_in_both_workers_with_the_numbers_of_a_run_here(client):
     assert len(processes) == 2
     assert os.getpid() not in processes
     assert seen == [(done, 20) for done in range(21)]
-    assert by_item(run_tasks(drawn, range(20), shared=(5,), scheduler=client, chunk=7)) == here
+    for chunk in (7, lambda item: 0.3 * (item + 1)):
+        assert by_item(run_tasks(drawn, range(20), shared=(5,), scheduler=client, chunk=chunk)) == here
 
 
 def fatal(item, folder):

@@ -23,6 +23,8 @@ _LAZY = {
 
 redirect(
     {
+        "validation.data.raw": "validation.data.stored.raw",
+        "validation.data.readers": "validation.data.stored.array_files",
         "validation.data_dimension": "validation.data.dimension",
         "validation.empirical_score": "validation.score.empirical_score",
         "validation.measurement": "validation.audit.measurement",

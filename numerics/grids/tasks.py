@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def run_tasks(
     shared: tuple = (),
     keep: Rows | None = None,
     scheduler: Any = None,
-    chunk: int = 1,
+    chunk: int | Callable[[Any], float] = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (i, function(items[i], *shared)) for every item: in order here, as they finish on a scheduler.
@@ -42,7 +43,7 @@ def run_tasks(
     keep : `Rows`, optional. Results are then mappings of arrays. Each is put there, in this process, before it is yielded, and
         an item whose row is there already is not run
     scheduler : None to run here, without dask; else see `numerics.grids.schedulers.connected`
-    chunk : items a task on a scheduler, which costs it about a millisecond each task
+    chunk : items a task on a scheduler, which spends milliseconds on each; or which share of a task an item is, as a function
     progress : callable (items done, of all)
 
     Raises
@@ -56,7 +57,8 @@ def run_tasks(
     >>> list(run_tasks(pow, [2, 3], shared=(2,)))
     [(0, 4), (1, 9)]
     """
-    items, chunk = list(items), integer("chunk", chunk, minimum=1)
+    items = list(items)
+    share = chunk if callable(chunk) else partial(_equal, integer("chunk", chunk, minimum=1))
     waiting = [i for i in range(len(items)) if keep is None or not keep.has(i)]
     done = len(items) - len(waiting)
     if progress:
@@ -67,8 +69,7 @@ def run_tasks(
     if scheduler is None:
         finished = (([i], [function(items[i], *shared)]) for i in waiting)
     else:
-        groups = [waiting[at : at + chunk] for at in range(0, len(waiting), chunk)]
-        finished = _remote(function, items, groups, shared, scheduler)
+        finished = _remote(function, items, _together(waiting, items, share), shared, scheduler)
     for group, results in finished:
         for i, result in zip(group, results, strict=True):
             if keep is not None:
@@ -78,6 +79,27 @@ def run_tasks(
             if progress:
                 progress(done, len(items))
             yield i, result
+
+
+def _equal(chunk: int, item: Any) -> float:
+    return 1 / chunk
+
+
+def _together(waiting: Sequence[int], items: Sequence[Any], share: Callable[[Any], float]) -> list[list[int]]:
+    """Item numbers by task: the next ones until their shares make a task.
+
+    >>> _together([0, 1, 2, 3], [0.5, 0.5, 2, 0.1], float)
+    [[0, 1], [2], [3]]
+    """
+    groups: list[list[int]] = []
+    full = 1.0
+    for i in waiting:
+        if full > 1 - 1e-9:
+            groups.append([])
+            full = 0.0
+        groups[-1].append(i)
+        full += share(items[i])
+    return groups
 
 
 def _several(function: Callable[..., Any], items: Sequence[Any], shared: tuple) -> list[Any]:

@@ -43,7 +43,8 @@ def audit(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="npy, npz, IDX (gz), CIFAR batches or a folder of images; default: digits, scikit-learn's."
+            help="npy, npz, IDX (gz), CIFAR batches, a folder of images, parquet, a saved Hugging Face data set, WebDataset "
+            "tars or zarr; default: digits, scikit-learn's."
         ),
     ] = None,
     sigma: Annotated[

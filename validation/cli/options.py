@@ -104,7 +104,7 @@ def only_with_a_model(network: Mapping[str, Any], allowed: str) -> None:
 
 
 Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.", callback=_present)]
-Key = Annotated[str | None, typer.Option(help="Array inside an npz.")]
+Key = Annotated[str | None, typer.Option(help="Array inside an npz or zarr group, or column of a table.")]
 Limit = Annotated[int | None, typer.Option(help="Use at most this many samples.", min=4)]
 ImageSize = Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels.", min=1)]
 FigureFile = Annotated[Path, typer.Option(help="Figure: .png, .pdf or .svg. The numbers go beside it as .nc and .csv.")]

@@ -13,7 +13,7 @@ from validation.cli.terminal import app, console, folder_of, given, progress_bar
 
 @app.command(epilog="Example: `geomem samples generated/ --train images/ --test held_out/ --out copies`")
 def samples(
-    generated: Annotated[Path, typer.Argument(help="The model's samples: npy, npz, IDX (gz) or a folder of images.")],
+    generated: Annotated[Path, typer.Argument(help="The model's samples, in any format of `geomem audit`.")],
     train: Annotated[Path, typer.Option(help="The training set, as for `geomem audit`.")],
     test: Annotated[
         Path | None,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from validation.data.raw import DataError, Raw, reading, regular
+from validation.data.stored.raw import DataError, Raw, reading, regular
 
 __all__ = ["cifar_files", "read_cifar"]
 

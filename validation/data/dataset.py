@@ -12,15 +12,17 @@ import numpy as np
 
 from numerics.domain import LARGEST_SEED, DomainError, integer, printable
 from validation.data.cifar import cifar_files, read_cifar
-from validation.data.image_folders import IMAGE_SUFFIXES, is_clutter, is_folder, survey
-from validation.data.images import read_images
-from validation.data.raw import DataError, Raw, regular, room
-from validation.data.readers import IDX_TYPES, is_idx_images, read_idx, read_npy, read_npz
+from validation.data.stored.array_files import IDX_TYPES, is_idx_images, read_idx, read_npy, read_npz
+from validation.data.stored.containers import container
+from validation.data.stored.image_folders import IMAGE_SUFFIXES, is_clutter, is_folder, survey
+from validation.data.stored.images import read_images
+from validation.data.stored.raw import DataError, Raw, regular, room
 
 __all__ = ["DataError", "Dataset", "load"]
 
 SUPPORTED = (
-    "a .npy or .npz file, IDX images (.gz or not), a CIFAR batch or folder (python or .bin), or a folder of images"
+    "a .npy or .npz file, IDX images (.gz or not), a CIFAR batch or folder (python or .bin), a folder of images, parquet, a data "
+    "set saved by datasets, WebDataset tars, or zarr"
 )
 TILE_BYTES = 1 << 24
 
@@ -80,10 +82,11 @@ def load(
 
     Parameters
     ----------
-    path : .npy, .npz, IDX (also .gz), a CIFAR batch or its folder, a folder of images; None or "digits": scikit-learn's digits
-    key : which array of an .npz holds the samples, where its names leave a doubt
+    path : .npy, .npz, IDX (also .gz), a CIFAR batch or its folder, a folder of images, .parquet (file or folder), what
+        `datasets` saved to disk, .tar in WebDataset's layout (file or folder), zarr; None or "digits": scikit-learn's digits
+    key : which array of an .npz or zarr group, or column of a table, holds the samples, where its names leave a doubt
     limit : take this many samples (>= 2), drawn without replacement with `seed`, kept in their stored order
-    image_size : for a folder of images: crop each to its central square and resize to this many pixels
+    image_size : for image files, in a folder or in a container: crop each to its central square and resize to this many pixels
     scaling : "auto": pixels (uint8 and image formats) go to [-1, 1], as EDM and DDPM have it, other numbers stay as
         they are; "none": stored values; "unit": the pixel range, or else the data's own range, goes to [0, 1].
         uint8 data that hold only 0 and 1 have the range [0, 1], not [0, 255].
@@ -159,10 +162,16 @@ def load(
 def _read(path, key, image_size, pick) -> tuple[Raw, int]:
     """What the path's reader found, and the number of samples there before `limit`."""
     folder = path is not None and os.path.isdir(path)
+    here = path is not None and os.path.exists(path)
+    if here and (found := container(Path(path), key, image_size, pick)):
+        return found
     if key is not None and (folder or not str(path).endswith(".npz")):
-        raise DomainError("key", key, f"None for {path}", "Only an .npz holds several arrays to choose from")
+        if folder and (found := container(Path(path), key, image_size, pick, loose=True)):
+            return found
+        remedy = "Only an .npz, a table and a zarr group hold several arrays to choose from"
+        raise DomainError("key", key, f"None for {path}", remedy)
     if image_size is not None and not folder:
-        raise DomainError("image_size", image_size, f"None for {path}", "Only a folder of image files is resized")
+        raise DomainError("image_size", image_size, f"None for {path}", "Only image files are resized")
     if path is None:
         raw = _digits()
     elif folder:
@@ -220,6 +229,8 @@ def _folder(path: Path, image_size: int | None, pick) -> tuple[Raw, int]:
         raw = read_idx(_training(path, idx))
     elif (images := survey(path)).files:
         return read_images(path, images, image_size, pick)
+    elif table := container(path, None, image_size, pick, loose=True):
+        return table
     else:
         folders = [Path(entry.path) for entry in entries if is_folder(entry) and not is_clutter(entry.name)]
         inside = [sub for sub in folders if not path.resolve().is_relative_to(sub.resolve())]  # no link back up
@@ -229,7 +240,7 @@ def _folder(path: Path, image_size: int | None, pick) -> tuple[Raw, int]:
         found = f"nothing readable in it (it holds {names})" if entries else "the folder is empty"
         raise DataError(path, found, "images, CIFAR batches or IDX files in a folder", "Arrays are given as files")
     if image_size is not None:
-        raise DomainError("image_size", image_size, f"None for {path}", "Only a folder of image files is resized")
+        raise DomainError("image_size", image_size, f"None for {path}", "Only image files are resized")
     return raw, len(raw.array)
 
 

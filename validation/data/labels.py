@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from numerics.domain import DomainError
-from validation.data.raw import DataError, reading, regular
-from validation.data.readers import LABEL_NAMES, _idx_array
+from validation.data.stored.array_files import LABEL_NAMES, _idx_array
+from validation.data.stored.raw import DataError, reading, regular
 
 __all__ = ["read_labels"]
 

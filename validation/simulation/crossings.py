@@ -23,6 +23,7 @@ __all__ = ["QUERIES", "Size", "estimates", "measure_sizes", "pilot_curves"]
 
 QUERIES = 128  # a replica
 PILOT = 4  # replicas
+TASK = 5e7  # pairs of a pattern and a query in a task on a scheduler: a few seconds
 
 
 @dataclass(frozen=True)
@@ -128,16 +129,22 @@ def _all(
     """Every run with so many replicas, their groups as tasks of one pool."""
     items = [(k, members) for k, run in enumerate(runs) for members in run.groups(0, counts[k])]
     parts: dict[int, dict[str, np.ndarray]] = {}
-    for i, arrays in run_tasks(_group, [(runs[k], members) for k, members in items], keep=rows, scheduler=client):
+    tasks = [(runs[k], members) for k, members in items]
+    for i, arrays in run_tasks(_group, tasks, keep=rows, scheduler=client, chunk=lambda task: pairs(*task) / TASK):
         parts[i] = dict(arrays)
         if told:
-            told(len(items[i][1]) * QUERIES * runs[items[i][0]].P / 1e6)
+            told(pairs(*tasks[i]) / 1e6)
     found = []
     for k, run in enumerate(runs):
         own = [parts[i] for i in range(len(items)) if items[i][0] == k]
         seconds = sum(float(part.pop("seconds")) for part in own)
         found.append(measurement(run, {name: np.concatenate([part[name] for part in own]) for name in own[0]}, seconds))
     return found
+
+
+def pairs(run: Replicas, members: range) -> float:
+    """Pairs of a pattern and a query in a group of replicas."""
+    return len(members) * run.queries * run.P
 
 
 def _group(item: tuple[Replicas, range]) -> dict[str, np.ndarray]:

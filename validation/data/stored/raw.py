@@ -28,7 +28,7 @@ class DataError(DomainError):
     >>> raise DataError("digits.npy", "3 values are not finite", "finite numbers", "Drop those rows first")
     Traceback (most recent call last):
     ...
-    validation.data.raw.DataError: digits.npy: 3 values are not finite; expected finite numbers. Drop those rows first
+    validation.data.stored.raw.DataError: digits.npy: 3 values are not finite; expected finite numbers. Drop those rows first
     """
 
     def __init__(self, source: Any, found: str, expected: str, remedy: str = ""):

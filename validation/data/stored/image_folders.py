@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from validation.data.raw import DataError
+from validation.data.stored.raw import DataError
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFolder", "is_clutter", "is_folder", "survey"]
 

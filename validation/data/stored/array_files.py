@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from validation.data.raw import DataError, Raw, reading, regular, room
+from validation.data.stored.raw import DataError, Raw, reading, regular, room
 
-__all__ = ["IDX_TYPES", "is_idx_images", "read_idx", "read_npy", "read_npz"]
+__all__ = ["IDX_TYPES", "is_idx_images", "npy_header", "numeric", "read_idx", "read_npy", "read_npz"]
 
 DATA_NAMES = ("x", "data", "images", "train", "x_train", "train_x", "train_images", "train_data", "samples")
 LABEL_NAMES = ("y", "labels", "label", "targets", "y_train", "train_y", "train_labels", "classes")
@@ -32,7 +32,7 @@ NOT_DATA = re.compile(r"(^|_)(y|labels?|targets?|class(es)?|test|val|valid|held_
 # --- .npy and .npz -------------------------------------------------------------------------------------------------
 
 
-def _header(file: BinaryIO, source: object) -> tuple[tuple[int, ...], np.dtype]:
+def npy_header(file: BinaryIO, source: object) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype from an .npy header, leaving `file` at the first byte of the numbers."""
     with reading(source, "an .npy array written by numpy.save"):
         version = np.lib.format.read_magic(file)
@@ -53,7 +53,7 @@ def _header(file: BinaryIO, source: object) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _numeric(source: object, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def numeric(source: object, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if dtype.hasobject:
         remedy = "Save numbers: numpy.stack(list_of_equal_arrays), then numpy.save; a dict of arrays: numpy.savez"
         raise DataError(source, "it holds Python objects (dtype object)", "an array of real numbers", remedy)
@@ -68,8 +68,8 @@ def read_npy(path: Path) -> Raw:
     """The array of one .npy file, memory-mapped: nothing is loaded here."""
     size = regular(path)
     with reading(path, "an .npy array written by numpy.save"), open(path, "rb") as file:
-        shape, dtype = _header(file, path)
-        _numeric(path, shape, dtype)
+        shape, dtype = npy_header(file, path)
+        numeric(path, shape, dtype)
         need, found = prod(shape) * dtype.itemsize, size - file.tell()
         if found < need:
             raise DataError(path, f"it is truncated: {found} of {need} data bytes", f"the whole array {shape} {dtype}")
@@ -98,10 +98,10 @@ def read_npz(path: Path, key: str | None) -> Raw:
         for member in archive.namelist():
             if member.endswith(".npy"):
                 with archive.open(member) as file:
-                    headers[member[:-4]] = _header(file, f"{path}[{member[:-4]}]")
+                    headers[member[:-4]] = npy_header(file, f"{path}[{member[:-4]}]")
         chosen = _choose(path, headers, key)
         shape, dtype = headers[chosen]
-        _numeric(f"{path}[{chosen}]", shape, dtype)
+        numeric(f"{path}[{chosen}]", shape, dtype)
         room(f"{path}[{chosen}]", shape, dtype.itemsize, "Save fewer samples, or save as .npy, which is memory-mapped")
         array = _member(archive, path, chosen)
         labels = held_out = None

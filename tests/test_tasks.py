@@ -339,8 +339,8 @@ def test_no_scheduler_needs_no_dask():
     assert "pip install distributed" in run.stdout
 
 
-def slow(item):
-    time.sleep(0.2)
+def slow(item, wait):
+    time.sleep(wait)
     return {"value": np.array(item)}
 
 
@@ -356,7 +356,8 @@ def test_workers_of_other_versions_are_refused(client, monkeypatch):
 
 @pytest.mark.slow  # a scheduler and a worker as processes; dask tries for a while to reach them again
 @pytest.mark.filterwarnings("ignore")
-def test_a_scheduler_that_goes_away_ends_in_words_and_what_is_finished_is_kept(tmp_path):
+def test_a_worker_may_come_late_and_a_scheduler_that_goes_away_ends_in_words(tmp_path):
+    """The worker comes three seconds after the tasks; what is finished when the scheduler is killed is kept."""
     file = tmp_path / "s.json"
     start = [sys.executable, "-m", "dask"]
     common = {"env": {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}, "stderr": subprocess.DEVNULL}
@@ -366,11 +367,11 @@ def test_a_scheduler_that_goes_away_ends_in_words_and_what_is_finished_is_kept(t
         while not file.exists() or not file.read_text():
             time.sleep(0.1)
         where = ["--scheduler-file", file, "--nthreads", "1", "--no-dashboard", "--death-timeout", "10"]
-        with subprocess.Popen([*start, "worker", *where], **common) as two:
+        with subprocess.Popen(["bash", "-c", 'sleep 3; exec "$@"', "-", *start, "worker", *where], **common) as two:
             keep = Rows(tmp_path / "x.nc", {})
 
             def run():
-                for done, _ in enumerate(run_tasks(slow, range(100), keep=keep, scheduler=str(file))):
+                for done, _ in enumerate(run_tasks(slow, range(100), shared=(0.2,), keep=keep, scheduler=str(file))):
                     if done == 3:
                         one.kill()
 

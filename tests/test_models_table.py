@@ -12,6 +12,9 @@ from safetensors.torch import save_file
 from validation.audit import audit_pipeline
 from validation.data import load
 from validation.networks.torch_modules import call_function
+from validation.report.command import _model as network_part
+from validation.report.subject import asked
+from validation.samples import samples
 from validation.spectrum import run, run_samples
 
 diffusers = pytest.importorskip("diffusers")
@@ -21,7 +24,8 @@ TABLE = PAGE[PAGE.index("| kind of pipeline") :].partition("\n\n")[0]  # the pag
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE.splitlines() if line.startswith("| ")][
     1:
 ]
-COMMANDS = ("audit --model", "spectrum --model", "spectrum --samples")
+COMMANDS = ("audit --model", "report --model", "spectrum --model", "spectrum --samples", "samples --latents")
+NO_LATENTS = "no latents"  # a model of pixels: `samples` compares pixels and asks no model
 
 UNET = {"out_channels": 1, "in_channels": 1, "sample_size": 4, "layers_per_block": 1, "norm_num_groups": 4}
 PLAIN = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
@@ -34,6 +38,7 @@ CROSS = {
 }
 LATENT = {"sample_size": 2, "in_channels": 2, "out_channels": 2}
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 1}
+SIZES = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 29}
 TEXT = {"joint_attention_dim": 6, "pooled_projection_dim": 5}
 BLOCKS = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
 VAE = BLOCKS | {
@@ -70,6 +75,22 @@ def dit():
     return diffusers.DiTTransformer2DModel(**HEADS | LATENT | more)
 
 
+def pixart():
+    more = {"patch_size": 2, "out_channels": 4, "cross_attention_dim": 8, "caption_channels": 6, "norm_num_groups": 1}
+    return diffusers.PixArtTransformer2DModel(**HEADS | LATENT | more, use_additional_conditions=False)
+
+
+def text_unet(**options):
+    return diffusers.UNet2DConditionModel(**UNET | CROSS | options)
+
+
+def tiny():
+    """AutoencoderTiny halves the images once, as the others here do."""
+    sizes = {"encoder_block_out_channels": (4, 4), "decoder_block_out_channels": (4, 4)}
+    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    return diffusers.AutoencoderTiny(in_channels=1, out_channels=1, latent_channels=2, **sizes, **blocks)
+
+
 def kl():
     return diffusers.AutoencoderKL(**VAE)
 
@@ -82,9 +103,10 @@ KINDS = {  # network, scheduler, autoencoder, options of the condition
     "pixels, DDPM and its relatives": (unet, diffusers.DDPMScheduler, None, {}),
     "pixels, EDM": (unet, diffusers.EDMEulerScheduler, None, {}),
     "pixels, flow matching": (unet, flow, None, {}),
+    "pixels, ScoreSdeVe": (lambda: unet(time_embedding_type="fourier"), diffusers.ScoreSdeVeScheduler, None, {}),
     "pixels, classes": (lambda: unet(num_class_embeds=3), diffusers.DDPMScheduler, None, {"label": 1}),
     "pixels, text as embeddings": (
-        lambda: diffusers.UNet2DConditionModel(**UNET | CROSS),
+        text_unet,
         diffusers.DDPMScheduler,
         None,
         {"embeddings": ("prompt_embeds",)},
@@ -97,6 +119,24 @@ KINDS = {  # network, scheduler, autoencoder, options of the condition
     ),
     "latents, unconditional": (lambda: unet(**LATENT), diffusers.DDIMScheduler, kl, {}),
     "latents, DiT with classes": (dit, diffusers.DDPMScheduler, kl, {"label": 1}),
+    "latents, Stable Diffusion with text": (
+        lambda: text_unet(**LATENT),
+        diffusers.EulerDiscreteScheduler,
+        kl,
+        {"embeddings": ("prompt_embeds",)},
+    ),
+    "latents, SDXL with text and sizes": (
+        lambda: text_unet(**LATENT | SIZES),
+        diffusers.EulerDiscreteScheduler,
+        kl,
+        {"embeddings": ("prompt_embeds", "pooled_prompt_embeds")},
+    ),
+    "latents, PixArt with text": (
+        pixart,
+        diffusers.DPMSolverMultistepScheduler,
+        kl,
+        {"embeddings": ("prompt_embeds",)},
+    ),
     "latents, SD3 with text, flow matching": (sd3, flow, kl, {"embeddings": ("prompt_embeds", "pooled_prompt_embeds")}),
     "latents, Flux with text, flow matching": (
         flux,
@@ -104,6 +144,7 @@ KINDS = {  # network, scheduler, autoencoder, options of the condition
         kl,
         {"embeddings": ("prompt_embeds", "pooled_prompt_embeds")},
     ),
+    "latents, AutoencoderTiny": (lambda: unet(**LATENT), diffusers.DDIMScheduler, tiny, {}),
     "latents, VQModel": (
         lambda: unet(**LATENT),
         diffusers.DDPMScheduler,
@@ -138,10 +179,23 @@ MODULES = {  # what is given to --model
 }
 LIGHT = ("pixels, EDM", "torch module, own code")
 
-CELLS = [  # a spectrum makes dense Jacobians at every point: seconds each, one kind in every run
-    pytest.param(kind, command, marks=[pytest.mark.slow] * (command == "spectrum --model" and kind not in LIGHT))
+RELATIVES = [kind for kind in KINDS if re.search("ScoreSdeVe|Stable|SDXL|PixArt|Tiny", kind)]
+HEAVY = ("spectrum --model", "report --model")  # dense Jacobians at every point, ladders: seconds each
+
+
+def _marks(kind, command):
+    """What is heavy is run by one kind of each sort; encoding for samples by one; relatives of other kinds by one command."""
+    light = command not in HEAVY or kind in LIGHT[: 2 - (command == "report --model")]
+    light = light and (kind not in RELATIVES or (command == "audit --model" and "SDXL" in kind))
+    light = light and (command != "samples --latents" or kind == "latents, unconditional")
+    return [] if light else [pytest.mark.slow]
+
+
+CELLS = [
+    pytest.param(kind, command, marks=_marks(kind, command))
     for kind in (*KINDS, *MODULES)
     for command in COMMANDS
+    if command != "samples --latents" or kind.startswith("latents")
 ]
 
 
@@ -208,7 +262,9 @@ def _module(kind, folder):
 
 def test_the_table_has_every_kind_and_no_empty_cell():
     assert [row[0] for row in ROWS] == [*KINDS, *MODULES]
-    assert all(cell.startswith("yes") for row in ROWS for cell in row[2:])
+    for row in ROWS:
+        assert all(cell.startswith("yes") for cell in row[2:-1]), row
+        assert row[-1] == ("yes" if row[0].startswith("latents") else NO_LATENTS)
     head = next(line for line in PAGE.splitlines() if line.startswith("| kind"))
     assert re.findall(r"`([^`]+)`", head) == list(COMMANDS)
 
@@ -224,6 +280,17 @@ def test_a_filled_cell_runs(kind, command, saved, tmp_path, monkeypatch):
         _, losses = audit_pipeline(model, folder / "images.npy", points=4, network=options)
         assert np.isfinite(losses["network"]).all()
         remarks = losses.attrs.get("remarks", "")
+    elif command == "report --model":
+        subject = asked(folder / "images.npy", model, seed=0, network=options)
+        losses, ladders = network_part(subject, tmp_path / "model", "cpu", str)
+        assert np.isfinite(losses[0][1]["network"]).all()
+        assert ladders
+        assert subject.spectrum_subject().P == subject.data.P - 2
+        remarks = losses[0][1].attrs.get("remarks", "")
+    elif command == "samples --latents":
+        found = samples(folder / "made.npy", folder / "images.npy", latents=model)
+        assert found.found.below.value == 1  # copies, in latents too
+        return
     elif command == "spectrum --model":
         ((result, _),) = run(folder / "images.npy", tmp_path / "s.png", **common, points=4)
         assert np.isfinite(result["eigenvalue"].sel(score="network")).all()

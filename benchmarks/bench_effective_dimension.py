@@ -13,16 +13,22 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import resource
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import diffusers
 import numpy as np
 import torch
-from bench_products import images, unet
 
 from validation.networks import DiffusersScore
 from validation.spectra import AutogradScore, effective_dimension, frame_spectrum, spectral_density
+
+try:
+    from benchmarks.bench_products import images, unet
+except ModuleNotFoundError:  # run as a script
+    from bench_products import images, unet
 
 SIZES = {64: (8, 1), 784: (28, 1), 3072: (32, 3)}
 
@@ -47,6 +53,44 @@ def jacobian(face: AutogradScore, x: torch.Tensor, t: float) -> torch.Tensor:
         return torch.func.jacrev(lambda y: face.function(y[None], t)[0], chunk_size=rows)(x[0]).detach().double()
 
 
+def measured(N: int, frames: bool = True) -> Iterator[tuple]:
+    """One row a method at this size, as they are made; the dense Jacobian after ours, since peak memory only grows."""
+    size, channels = SIZES[N]
+    face, t = perturbed(size, channels), 0.09
+    generator = torch.Generator().manual_seed(1)
+    x = torch.from_numpy(images(1, size, channels).reshape(1, -1).astype(np.float64))
+    x = x + math.sqrt(t) * torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    spectral_density(face, x, t, steps=1, probes=2)  # products are compared with quotients once, here
+    found = []
+    for probes in (8, 32):
+        start = time.process_time()
+        value = float(effective_dimension(face, x, t, probes=probes)["dimension"][0, 0])
+        found.append((f"trace, {probes} random vectors", probes, time.process_time() - start, value, math.nan, peak()))
+    start = time.process_time()
+    density = spectral_density(face, x, t, steps=24, probes=4)
+    count, spent = float(density["kept"][0]), time.process_time() - start
+    found.append(("Lanczos, 4 vectors, 24 steps", density.attrs["products"], spent, math.nan, count, peak()))
+    start = time.process_time()
+    A = -t * jacobian(face, x, t)
+    eigenvalues = torch.linalg.eigvalsh((A + A.T) / 2)
+    exact, kept = N - float(A.trace()), int((eigenvalues < 0.5).sum())
+    yield N, "dense, torch.func.jacrev", N, time.process_time() - start, exact, 0.0, kept, 0.0, peak()
+    for name, products, spent, value, count, memory in found:
+        yield N, name, products, spent, value, abs(value - exact), count, abs(count - kept), memory
+    for symmetric in (False, True) if frames else ():
+        start = time.process_time()
+        singular = frame_spectrum(face, x, t, symmetric=symmetric)[0]
+        value, count = N - float(singular.sum()), int((singular < 0.5).sum())
+        spent = time.process_time() - start
+        name = "frames of [AVSP24]" + (", symmetric" if symmetric else "")
+        yield N, name, N * (1 + symmetric), spent, value, abs(value - exact), count, abs(count - kept), peak()
+
+
+def peak() -> float:
+    """Largest memory of the process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def main() -> None:
     """Measures, and writes one row a method and size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,47 +99,23 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for N in map(int, options.sizes.split(",")):
-        size, channels = SIZES[N]
-        face, t = perturbed(size, channels), 0.09
-        generator = torch.Generator().manual_seed(1)
-        x = torch.from_numpy(images(1, size, channels).reshape(1, -1).astype(np.float64))
-        x = x + math.sqrt(t) * torch.randn(x.shape, generator=generator, dtype=torch.float64)
-        start = time.process_time()
-        A = -t * jacobian(face, x, t)
-        eigenvalues = torch.linalg.eigvalsh((A + A.T) / 2)
-        exact, kept = N - float(A.trace()), int((eigenvalues < 0.5).sum())
-        rows.append((N, "dense, torch.func.jacrev", N, time.process_time() - start, exact, 0.0, kept, 0.0))
-        spectral_density(face, x, t, steps=1, probes=2)  # products are compared with quotients once, here
-        for probes in (8, 32):
-            start = time.process_time()
-            found = effective_dimension(face, x, t, probes=probes)
-            value = float(found["dimension"][0, 0])
-            spent = time.process_time() - start
-            rows.append(
-                (N, f"trace, {probes} random vectors", probes, spent, value, abs(value - exact), math.nan, math.nan)
-            )
-        start = time.process_time()
-        density = spectral_density(face, x, t, steps=24, probes=4)
-        count = float(density["kept"][0])
-        spent = time.process_time() - start
-        products = density.attrs["products"]
-        rows.append((N, "Lanczos, 4 vectors, 24 steps", products, spent, math.nan, math.nan, count, abs(count - kept)))
-        for symmetric in (False, True):
-            start = time.process_time()
-            singular = frame_spectrum(face, x, t, symmetric=symmetric)[0]
-            value, count = N - float(singular.sum()), int((singular < 0.5).sum())
-            spent = time.process_time() - start
-            name = "frames of [AVSP24]" + (", symmetric" if symmetric else "")
-            evaluations = N * (1 + symmetric)
-            rows.append((N, name, evaluations, spent, value, abs(value - exact), count, abs(count - kept)))
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        partial = options.out.with_suffix(".partial")
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(("N", "method", "products", "cpu_seconds", "dimension", "error", "kept", "kept_error"))
-            writer.writerows([(n, m, p, *(f"{v:.4g}" for v in rest)) for n, m, p, *rest in rows])
-        partial.replace(options.out)
-        print(options.out.read_text(encoding="utf-8"), flush=True)
+        for row in measured(N):
+            rows.append(row)
+            written(rows, options.out)
+            print(*row, sep=",", flush=True)
+
+
+def written(rows: list[tuple], path: Path) -> None:
+    """The table so far, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ("N", "method", "products", "cpu_seconds", "dimension", "error", "kept", "kept_error", "peak_MB")
+        )
+        writer.writerows([(n, m, p, *(f"{v:.4g}" for v in rest)) for n, m, p, *rest in rows])
+    partial.replace(path)
 
 
 if __name__ == "__main__":

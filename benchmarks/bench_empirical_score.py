@@ -220,17 +220,10 @@ def peers(Y: torch.Tensor, q: torch.Tensor, t: float, X: np.ndarray) -> dict[str
         exponent = torch.cdist(q, Y).square_().div_(-2 * t)
         return ((torch.softmax(exponent, 1) @ Y - q) / t).cpu().numpy()
 
-    N = Y.shape[1]
-    extra = 8 - N % 8
-    keys = torch.zeros(len(Y), N + extra, dtype=Y.dtype, device=Y.device)
-    keys[:, :N], keys[:, N] = Y, -Y.square().sum(1) / 2
-    asked = torch.zeros(len(q), N + extra, dtype=Y.dtype, device=Y.device)
-    asked[:, :N], asked[:, N] = q, 1
+    N, attend = Y.shape[1], attention(Y, q, t) if Y.device.type == "cpu" else None
 
     def flash() -> np.ndarray:
-        attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        mean, _ = attend(asked[None, None], keys[None, None], keys[None, None], scale=1 / t)
-        return ((mean[0, 0, :, :N] - q) / t).cpu().numpy()
+        return ((attend()[0] - q) / t).cpu().numpy()
 
     methods = {"cdist + softmax": (cdist, len(q))}
     methods |= {"flash attention": (flash, len(q))} if Y.device.type == "cpu" else {}
@@ -238,6 +231,23 @@ def peers(Y: torch.Tensor, q: torch.Tensor, t: float, X: np.ndarray) -> dict[str
         tree, few = KernelDensity(bandwidth=float(np.sqrt(t))).fit(X), q[: len(q) // 16].cpu().numpy()
         methods["KernelDensity"] = (lambda: (tree.score_samples(few), None)[1]), len(few)
     return methods
+
+
+def attention(Y: torch.Tensor, q: torch.Tensor, t: float) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+    """Means and log Z by torch's flash attention on the CPU, with -|xi|^2/2t as a bias in one extra column."""
+    N = Y.shape[1]
+    extra = 8 - N % 8
+    keys = torch.zeros(len(Y), N + extra, dtype=Y.dtype, device=Y.device)
+    keys[:, :N], keys[:, N] = Y, -Y.square().sum(1) / 2
+    asked = torch.zeros(len(q), N + extra, dtype=Y.dtype, device=Y.device)
+    asked[:, :N], asked[:, N] = q, 1
+
+    def attend() -> tuple[torch.Tensor, torch.Tensor]:
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        mean, log_sum = flash(asked[None, None], keys[None, None], keys[None, None], scale=1 / t)
+        return mean[0, 0, :, :N], log_sum[0, 0] - q.square().sum(1) / (2 * t)
+
+    return attend
 
 
 def data(kind: str, P: int, N: int) -> np.ndarray:

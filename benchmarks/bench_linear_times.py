@@ -26,6 +26,7 @@ def information(t: float) -> float:
     return np.log1p(V / t) - ALPHA_D * (np.log(V) + 1 - V)
 
 
+@np.errstate(divide="ignore")  # of the textbook form, far below the root
 def by_brentq(alpha):
     return np.array([brentq(lambda x, a=a: information(np.exp(x)) - 2 * a, -60, 20) for a in alpha])
 
@@ -43,6 +44,7 @@ def by_quadrature(alpha):
     return np.array([brentq(lambda x, a=a: L(np.exp(x)) - 2 * a, -60, 20) for a in alpha])
 
 
+@np.errstate(divide="ignore")  # of the textbook form, far below the root
 def by_bisection(alpha, steps=70):
     low, high = np.full(alpha.shape, -60.0), np.full(alpha.shape, 20.0)
     for _ in range(steps):

@@ -56,18 +56,18 @@ def numpy_iteration(q: float, t: float, n: int = 61):
     return (weight * force**2).sum(), (weight * np.log(total)).sum(), kernel.size
 
 
-def scipy_iteration(q: float, t: float, tolerance: float = 1e-6):
-    """The same update by nested adaptive quad, at a modest tolerance."""
+def scipy_iteration(q: float, t: float, tolerance: float = 1e-6, s=np.tanh, top: float = 1.0):
+    """The same update by nested adaptive quad, at a modest tolerance; `top` is the largest |s|."""
     V = 1 - q
     rv = np.sqrt(V)
 
     def inner(x, om, power):
-        f = lambda y: y**power * np.exp(-0.5 * y * y - 0.5 * (x - np.tanh(om + rv * y)) ** 2 / t)  # noqa: E731
+        f = lambda y: y**power * np.exp(-0.5 * y * y - 0.5 * (x - s(om + rv * y)) ** 2 / t)  # noqa: E731
         return quad(f, -8, 8, epsabs=tolerance, epsrel=tolerance)[0] / np.sqrt(2 * np.pi)
 
     def over_x(om):
         f = lambda x: inner(x, om, 1) ** 2 / inner(x, om, 0) / V / np.sqrt(2 * np.pi * t)  # noqa: E731
-        return quad(f, -1 - 6 * np.sqrt(t), 1 + 6 * np.sqrt(t), epsabs=tolerance, epsrel=tolerance)[0]
+        return quad(f, -top - 6 * np.sqrt(t), top + 6 * np.sqrt(t), epsabs=tolerance, epsrel=tolerance)[0]
 
     f = lambda eta: 2 * np.exp(-0.5 * eta * eta) / np.sqrt(2 * np.pi) * over_x(np.sqrt(q) * eta)  # noqa: E731
     return quad(f, 0, 8, epsabs=tolerance, epsrel=tolerance)[0]

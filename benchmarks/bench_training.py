@@ -7,10 +7,12 @@ python benchmarks/bench_training.py --device cuda --members 16 --width 512 --bat
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 
 import torch
 
+from validation.networks import build
 from validation.training import Trainer, TrainingConfig
 
 
@@ -26,6 +28,55 @@ def rate(members: int, width: int, batch: int, device: str, seconds: float) -> f
         trainer.run(until=trainer.step + 20)
         _wait(device)
     return members * (trainer.step - first) / (time.perf_counter() - start)
+
+
+def vmap_rate(members: int, width: int, batch: int, device: str, seconds: float) -> float:
+    """Model-steps per second of the same networks, loss, Adam and average of weights, mapped by `torch.func.vmap`."""
+    network = {"kind": "mlp", "width": width, "blocks": 3}
+    data = torch.randn(members, 1000, 30, device=device)
+    nets = [
+        build(network, shape=(30,), scales=[(0.0, 1.0)], seeds=[m]).to(device, torch.float32) for m in range(members)
+    ]
+    parameters, buffers = torch.func.stack_module_state(nets)
+    loss = _Loss(copy.deepcopy(nets[0]).to("meta"))
+
+    def one(weights: dict, fixed: dict, clean: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        state = {f"denoiser.{name}": value for name, value in (weights | fixed).items()}
+        return torch.func.functional_call(loss, state, (clean[None], noise[None], sigma[None]))[0]
+
+    mapped, leaves = torch.func.vmap(one), list(parameters.values())
+    adam, average = torch.optim.Adam(leaves, fused=True), [p.detach().clone() for p in leaves]
+    each = torch.arange(members, device=device)[:, None]
+
+    def step() -> None:
+        clean = data[each, torch.randint(1000, (members, batch), device=device)]
+        sigma = torch.empty(members, batch, device=device).uniform_(-4, 2).exp_()
+        adam.zero_grad()
+        mapped(parameters, buffers, clean, torch.randn_like(clean), sigma).sum().backward()
+        adam.step()
+        torch._foreach_lerp_(average, [p.detach() for p in leaves], 0.001)
+
+    for _ in range(10):
+        step()
+    _wait(device)
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        for _ in range(10):
+            step()
+        done += 10
+        _wait(device)
+    return members * done / (time.perf_counter() - start)
+
+
+class _Loss(torch.nn.Module):
+    """Mean squared residual of each member."""
+
+    def __init__(self, denoiser: torch.nn.Module):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, clean: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return self.denoiser.residual(clean, noise, sigma).square().flatten(1).mean(dim=1)
 
 
 def _wait(device: str) -> None:

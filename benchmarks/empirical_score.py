@@ -1,0 +1,174 @@
+"""Entry `empirical_score`: log Z and mean, beside flash attention, cdist, KeOps, KernelDensity and the top 100 of faiss."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.bench_empirical_score import attention, data, queries
+from benchmarks.harness import Row, Settings, median_seconds, ratios, skipped
+from validation import EmpiricalScore
+
+CHECKED = 8
+Call = Callable[[], tuple[np.ndarray, np.ndarray | None]]
+
+
+def run(settings: Settings) -> list[Row]:
+    """Errors are the larger of |log Z| (absolute) and of the mean (relative) on a few queries, against float64 differences."""
+    rows: list[Row] = []
+    sizes = (
+        ((16, 500, 16),)
+        if settings.tiny
+        else ((64, 20_000, 64),)
+        if settings.quick
+        else ((256, 50_000, 64), (256, 50_000, 784))
+    )
+    for B, P, N in sizes:
+        X = data("isotropic", P, N)
+        collapse = 1 / (P ** (2 / N) - 1)
+        E = EmpiricalScore(X, device=settings.device)
+        for level in (0.1, 1.0, 100.0):
+            t = level * collapse
+            x = queries(X, B, t).astype(np.float32)
+            exact, case = _exact(X, x, t), f"B = {B}, P = {P}, N = {N}, {level:g} t_c"
+            measured, missing = [], []
+            for name, load in _methods(E, X, x, t, settings):
+                try:
+                    call, asked = load()
+                    found = call()
+                except (ImportError, RuntimeError) as error:
+                    missing.append(skipped("empirical_score", case, name, str(error).splitlines()[0]))
+                    continue
+                seconds = median_seconds(call, 3, settings.device, warm=False) * B / asked
+                measured.append((name, seconds, *_errors(found, exact)))
+            rows += ratios("empirical_score", case, "log Z or mean, the larger", measured) + missing
+    if not settings.quick:
+        rows += streamed(10_000_000)
+    return rows
+
+
+def streamed(P: int, N: int = 64, B: int = 64) -> list[Row]:
+    """P patterns in a file on disk, beside a plain loop over its parts in torch."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+        X = np.memmap(Path(folder) / "patterns.f32", np.float32, "w+", shape=(P, N))
+        rng = np.random.default_rng(0)
+        for low in range(0, P, 1 << 18):
+            X[low : low + (1 << 18)] = rng.standard_normal((min(1 << 18, P - low), N), dtype=np.float32)
+        X.flush()
+        X = np.memmap(Path(folder) / "patterns.f32", np.float32, "r", shape=(P, N))
+        t = 1 / (P ** (2 / N) - 1)
+        x = (X[rng.integers(P, size=B)] + np.sqrt(t) * rng.standard_normal((B, N))).astype(np.float32)
+        E, q, exact = EmpiricalScore(X), torch.from_numpy(x), _exact(X, x[:2], t)
+
+        def loop() -> tuple[np.ndarray, np.ndarray]:
+            log_z, mean = torch.full((B,), -math.inf), torch.zeros(B, N)
+            for low in range(0, P, 1 << 16):
+                Y = torch.from_numpy(np.array(X[low : low + (1 << 16)]))
+                exponent = torch.cdist(q, Y).square_().div_(-2 * t)
+                part = exponent.logsumexp(1)
+                new = torch.logaddexp(log_z, part)
+                mean = mean * (log_z - new).exp()[:, None] + (exponent - new[:, None]).exp() @ Y
+                log_z = new
+            return log_z.numpy(), mean.numpy()
+
+        measured = [
+            (name, median_seconds(call, 1, warm=False), *_errors(call(), exact))
+            for name, call in (("ours: memory-mapped", lambda: _ours(E, x, t)), ("torch.cdist, part by part", loop))
+        ]
+    return ratios("empirical_score", f"B = {B}, P = {P} on disk, N = {N}, t_c", "log Z or mean, the larger", measured)
+
+
+def _ours(E: EmpiricalScore, x: np.ndarray, t: float) -> tuple[np.ndarray, np.ndarray]:
+    sums = E._sums(x, t)[1]  # both from one pass, as the peers give them
+    return sums.log_z.cpu().numpy(), sums.mean.cpu().numpy()
+
+
+def _methods(E, X, x, t, settings) -> Iterator[tuple[str, Callable[[], tuple[Call, int]]]]:
+    """(name, what loads the peer and gives its call and how many queries that takes); ours first."""
+    Y, q = torch.from_numpy(X).to(settings.device), torch.from_numpy(x).to(settings.device)
+
+    def plain() -> tuple[np.ndarray, np.ndarray]:
+        exponent = torch.cdist(q, Y).square_().div_(-2 * t)
+        return exponent.logsumexp(1).cpu().numpy(), (torch.softmax(exponent, 1) @ Y).cpu().numpy()
+
+    def flash():
+        attend = attention(Y, q, t)
+
+        def call():
+            mean, log_z = attend()
+            return log_z.numpy(), mean.numpy()
+
+        return call, len(x)
+
+    def keops():
+        from pykeops.torch import LazyTensor
+
+        def call():
+            exponent = ((LazyTensor(q[:, None]) - LazyTensor(Y[None])) ** 2).sum(2) * (-0.5 / t)
+            mean = exponent.sumsoftmaxweight(LazyTensor(Y[None]), dim=1)
+            return exponent.logsumexp(1).flatten().cpu().numpy(), mean.cpu().numpy()
+
+        return call, len(x)
+
+    def density():
+        from sklearn.neighbors import KernelDensity
+
+        few = x[: max(CHECKED, len(x) // 16)]
+        tree = KernelDensity(bandwidth=math.sqrt(t), rtol=1e-6).fit(X)
+        norm = math.log(len(X)) + X.shape[1] / 2 * math.log(2 * math.pi * t)
+        return (lambda: (tree.score_samples(few) + norm, None)), len(few)
+
+    def top():
+        import faiss
+
+        index = faiss.IndexFlatL2(X.shape[1])
+        index.add(X)
+
+        def call():
+            squares, found = index.search(x, min(100, len(X)))
+            exponent = -squares.astype(np.float64) / (2 * t)
+            log_z = np.logaddexp.reduce(exponent, axis=1)
+            weights = np.exp(exponent - log_z[:, None])
+            return log_z, np.einsum("bk,bkn->bn", weights, X[found])
+
+        return call, len(x)
+
+    yield "ours: EmpiricalScore", lambda: (lambda: _ours(E, x, t), len(x))
+    yield "torch.cdist + softmax", lambda: (plain, len(x))
+    if settings.device == "cpu":
+        yield "torch flash attention", flash
+    yield "KeOps", keops
+    if X.shape[1] <= 64 and settings.device == "cpu":
+        yield "sklearn KernelDensity (log Z)", density
+    yield "faiss, top 100", top
+
+
+def _exact(X: np.ndarray, x: np.ndarray, t: float) -> tuple[np.ndarray, np.ndarray]:
+    log_z, mean = [], []
+    for one in x[:CHECKED].astype(np.float64):
+        exponent = np.empty(len(X))
+        for low in range(0, len(X), 1 << 16):
+            d = X[low : low + (1 << 16)] - one
+            exponent[low : low + (1 << 16)] = -np.einsum("pn,pn->p", d, d) / (2 * t)
+        top = exponent.max()
+        w = np.exp(exponent - top)
+        log_z.append(top + math.log(w.sum()))
+        kept = np.flatnonzero(w > 1e-20)
+        mean.append(w[kept] @ X[kept].astype(np.float64) / w.sum())
+    return np.array(log_z), np.array(mean)
+
+
+def _errors(found: tuple[np.ndarray, np.ndarray | None], exact: tuple[np.ndarray, np.ndarray]) -> tuple[float, str]:
+    """(the larger error, both in words)."""
+    n = len(exact[0])
+    log_z = float(np.abs(found[0][:n] - exact[0]).max())
+    if found[1] is None:
+        return log_z, f"log Z off by {log_z:.1e}"
+    mean = float((np.linalg.norm(found[1][:n] - exact[1], axis=1) / np.linalg.norm(exact[1], axis=1)).max())
+    return max(log_z, mean), f"log Z off by {log_z:.1e}, mean by {mean:.1e}"

@@ -35,8 +35,9 @@ def streamed(P: int, N: int = 64, B: int = 64) -> list[Row]:
 
         def loop() -> tuple[np.ndarray, np.ndarray]:
             log_z, mean = torch.full((B,), -math.inf), torch.zeros(B, N)
-            for low in range(0, P, 1 << 16):
-                Y = torch.from_numpy(np.array(X[low : low + (1 << 16)]))
+            part_size = min(1 << 16, P // 3)
+            for low in range(0, P, part_size):
+                Y = torch.from_numpy(np.array(X[low : low + part_size]))
                 exponent = torch.cdist(q, Y).square_().div_(-2 * t)
                 part = exponent.logsumexp(1)
                 new = torch.logaddexp(log_z, part)

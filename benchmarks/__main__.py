@@ -18,7 +18,16 @@ from pathlib import Path
 
 from benchmarks.harness import Row, Settings, machine, write_table
 
-ENTRIES = ("linear_times", "saddle_point", "empirical_score", "spectra", "finite_size", "stacks", "start_up")
+ENTRIES = (
+    "linear_times",
+    "saddle_point",
+    "empirical_score",
+    "memory_mapped",
+    "spectra",
+    "finite_size",
+    "stacks",
+    "start_up",
+)
 
 
 def main(arguments: Sequence[str] | None = None, tiny: bool = False) -> list[Row]:

@@ -90,3 +90,13 @@ def test_help_of_the_command_loads_no_numba():
     code = "import validation.cli, sys; print({'numba', 'torch', 'sympy', 'matplotlib'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def test_patterns_on_disk(benchmarks):
+    from benchmarks import memory_mapped
+    from benchmarks.harness import Settings
+
+    rows = memory_mapped.run(Settings(quick=True, tiny=True))
+    assert [row.method for row in rows] == ["ours: memory-mapped", "torch.cdist, part by part"]
+    assert max(row.error for row in rows) < 1e-3
+    assert rows[0].error < 1e-5

@@ -455,6 +455,7 @@ def test_without_the_packages_the_remedy_is_told(tmp_path, monkeypatch):
     assert load(written("tar", tmp_path / "tar")).P == 150
 
 
+@pytest.mark.slow  # a whole spectrum
 def test_a_command_takes_a_container(geomem, tmp_path):
     save_to_disk(tmp_path / "hf", [table(slice(0, 40))])
     run = geomem("spectrum", "hf", "--points", 4, "--probes", 2, "--out", "s.png")

@@ -17,8 +17,6 @@ import pytest
 from numerics.domain import DomainError
 from numerics.grids import Rows, connected, run_tasks, sweep
 from numerics.store import load_dataset
-from theory.phase_diagram import phase_diagram
-from validation.data.stored.raw import DataError
 
 distributed = pytest.importorskip("distributed")
 ROOT = Path(__file__).parents[1]
@@ -64,7 +62,6 @@ def fatal(item, folder):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
-@pytest.mark.filterwarnings("ignore:.*removed worker.*")
 def test_a_worker_killed_in_the_middle_costs_nothing(client, tmp_path):
     keep = Rows(tmp_path / "x.nc", {"seed": "0"})
     found = list(run_tasks(fatal, range(12), shared=(tmp_path,), keep=keep, scheduler=client))
@@ -100,10 +97,14 @@ def test_what_is_kept_is_not_run_again(client, tmp_path):
 
 
 def refuses(item):
+    from validation.data.stored.raw import DataError
+
     raise DataError("x.npy", "3 values are not finite", "finite numbers", "Drop them")
 
 
 def test_an_error_of_the_function_arrives_as_it_was(client):
+    from validation.data.stored.raw import DataError
+
     with pytest.raises(DataError, match="3 values are not finite") as found:
         list(run_tasks(refuses, [1], scheduler=client))
     assert found.value.argument == "x.npy"
@@ -131,6 +132,8 @@ def test_a_sweep_gives_the_same_bytes(client, tmp_path):
 
 
 def test_a_phase_diagram_gives_the_same_bytes(client, tmp_path):
+    from theory.phase_diagram import phase_diagram
+
     axes = ([0.2, 0.4], np.geomspace(0.3, 1.0, 18))
     here, there = (phase_diagram(*axes, scheduler=scheduler) for scheduler in (None, client))
     assert here.identical(there)
@@ -336,6 +339,48 @@ def test_no_scheduler_needs_no_dask():
     assert "pip install distributed" in run.stdout
 
 
+def slow(item, wait):
+    time.sleep(wait)
+    return {"value": np.array(item)}
+
+
+def test_workers_of_other_versions_are_refused(client, monkeypatch):
+    """Here the version is the number of the process: every worker has another."""
+    from numerics.grids import schedulers
+
+    schedulers._same_versions(client, "tcp://x:1", "--scheduler")
+    monkeypatch.setattr(schedulers, "versions", lambda: {"numpy": str(__import__("os").getpid())})
+    with pytest.raises(DomainError, match=rf"--scheduler = tcp://x:1 .* has numpy \d+ \(here {os.getpid()}\)"):
+        schedulers._same_versions(client, "tcp://x:1", "--scheduler")
+
+
+@pytest.mark.slow  # a scheduler and a worker as processes; dask tries for a while to reach them again
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_may_come_late_and_a_scheduler_that_goes_away_ends_in_words(tmp_path):
+    """The worker comes three seconds after the tasks; what is finished when the scheduler is killed is kept."""
+    file = tmp_path / "s.json"
+    start = [sys.executable, "-m", "dask"]
+    common = {"env": {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(
+        [*start, "scheduler", "--scheduler-file", file, "--no-dashboard", "--port", "0"], **common
+    ) as one:
+        while not file.exists() or not file.read_text():
+            time.sleep(0.1)
+        where = ["--scheduler-file", file, "--nthreads", "1", "--no-dashboard", "--death-timeout", "10"]
+        with subprocess.Popen(["bash", "-c", 'sleep 3; exec "$@"', "-", *start, "worker", *where], **common) as two:
+            keep = Rows(tmp_path / "x.nc", {})
+
+            def run():
+                for done, _ in enumerate(run_tasks(slow, range(100), shared=(0.2,), keep=keep, scheduler=str(file))):
+                    if done == 3:
+                        one.kill()
+
+            with pytest.raises(DomainError, match="gone away"):
+                run()
+            two.terminate()
+    assert 4 <= sum(map(keep.has, range(100))) < 100
+
+
 # --- the page -----------------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +389,8 @@ def test_no_scheduler_needs_no_dask():
 def test_the_script_of_the_page_runs_where_srun_is_a_function(tmp_path):
     page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
     (script,) = (block for block in re.findall(r"^```bash\n(.*?)^```", page, re.M | re.S) if "#SBATCH" in block)
+    from theory.phase_diagram import phase_diagram
+
     start = """srun() { n=${1#--ntasks=}; shift; for i in $(seq $n); do "$@" & done; wait; }
 geomem() { python -c "from validation.cli import main; main()" "$@"; }
 SLURM_NTASKS=3; SLURM_JOB_ID=7

@@ -149,8 +149,21 @@ def _remote(
 
 
 def _spread(client: Any, shared: tuple) -> Any:
-    """`shared` on every worker, as one future."""
-    return client.scatter([shared], broadcast=True, hash=False)[0] if shared else ()
+    """`shared` on every worker, as one future; waits for the first worker."""
+    if not shared:
+        return ()
+    from concurrent.futures import CancelledError
+
+    try:
+        client.submit(_nothing, pure=False).result()  # a task, because clusters that adapt start workers for tasks only
+        return client.scatter([shared], broadcast=True, hash=False)[0]
+    except (CancelledError, OSError, TimeoutError):
+        _alive(client)
+        raise
+
+
+def _nothing() -> None:
+    return None
 
 
 def _gathered(future: Any, client: Any) -> Any:

@@ -141,4 +141,4 @@ def errors(found: tuple[np.ndarray, np.ndarray | None], exact: tuple[np.ndarray,
     if found[1] is None:
         return log_z, f"log Z off by {log_z:.1e}"
     mean = float((np.linalg.norm(found[1][:n] - exact[1], axis=1) / np.linalg.norm(exact[1], axis=1)).max())
-    return max(log_z, mean), f"log Z off by {log_z:.1e}, mean by {mean:.1e}"
+    return float(np.maximum(log_z, mean)), f"log Z off by {log_z:.1e}, mean by {mean:.1e}"

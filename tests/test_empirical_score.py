@@ -662,6 +662,8 @@ if rank == 1:
     np.savez(folder + "/out.npz", **out)
 dist.barrier()
 dist.destroy_process_group()
+import os
+os._exit(0)  # threads of gloo may outlive the group, and abort a process that ends in the usual way
 """
 
 

@@ -16,12 +16,15 @@ def training_time_figure(data: xr.Dataset) -> Figure:
     optimizers = list(dict.fromkeys(data["optimizer"].values.tolist()))
     level = int(data.attrs["level"])
     with style():
-        figure = Figure(figsize=(14, 4 * len(optimizers)), constrained_layout=True)
-        for axes, optimizer in zip(figure.subplots(len(optimizers), 3, squeeze=False), optimizers, strict=True):
+        sampled = "fraction" in data and bool(np.isfinite(data["fraction"].values).any())
+        columns = 3 if sampled else 2
+        figure = Figure(figsize=(14 * columns / 3, 4 * len(optimizers)), constrained_layout=True)
+        for axes, optimizer in zip(figure.subplots(len(optimizers), columns, squeeze=False), optimizers, strict=True):
             part = data.isel(stack=np.flatnonzero(data["optimizer"].values == optimizer), t=level)
             _losses(axes[0], part.isel(stack=part.sizes["stack"] // 2), optimizer)
             _times(axes[1], part)
-            _copies(axes[2], part.isel(stack=part.sizes["stack"] // 2))
+            if sampled:
+                _copies(axes[2], part.isel(stack=part.sizes["stack"] // 2))
     return figure
 
 

@@ -154,6 +154,17 @@ def test_a_patch_much_nearer_than_the_first_ones_takes_over():
         assert np.abs(products.denoise(far, t) - expected).max() < 1e-5
 
 
+def test_a_query_far_from_all_patches_is_computed_in_float64():
+    """Twenty images that differ by 1e-3, seen from afar: energies of 1e4 that differ by 1, which float32 knows to 1e-3."""
+    rng = np.random.default_rng(1)
+    images = (rng.normal(size=(1, 8, 8)) + 1e-3 * rng.normal(size=(20, 8, 8))).astype(np.float32)
+    x = images[:2] + 3 * rng.normal(size=(2, 8, 8))
+    options = {"patch": 5, "equivariant": False}
+    boxes = LocalScore(images, dtype="float32", method="boxes", **options)
+    exact = LocalScore(images.astype(float), dtype="float64", method="products", **options)
+    np.testing.assert_allclose(boxes.participation(x, 0.01), exact.participation(x, 0.01), rtol=1e-6)
+
+
 def test_a_method_that_cannot_be_had_is_named():
     with pytest.raises(DomainError, match=r"method.*'products' or None.*no bag"):
         LocalScore(IMAGES, patch=3, bag=50, method="boxes")

@@ -84,8 +84,8 @@ plt.show()
 
 # %%
 # **What survives**: at noised training points, where the score is used, fewer points do lose more, both subspaces fall below
-# the exact score (dashed) from large noise to small, and 20 000 points keep most. At t = 0.013 and d = 2 + 5, 20 000 points keep
-# 0.39 of the high variance and 0.64 of the low, 0.6 and 0.7 of what the exact score keeps. At the centre, the authors' probe,
-# the order is reversed: the exact score of data of norm 1 keeps nothing below t = 0.1, and it is the *fewest* points that
-# keep something, because their score is not yet that of a ring. The larger manifold, 5 + 10, needs more than 20 000 points
-# to keep its low variance at all. Many points and errors: ``geomem validate --full --only losing_dimensions``.
+# the exact score (dashed) from large noise to small, and 20 000 points keep more than fewer do. At t = 0.013 and d = 2 + 5,
+# 20 000 points keep 0.39 of the high variance and 0.64 of the low, 0.6 and 0.7 of what the exact score keeps. At the centre,
+# the authors' probe, the order is reversed: the exact score of data of norm 1 keeps nothing below t = 0.1, and it is the
+# *fewest* points that keep something, because their score is not yet that of a ring. Of the larger manifold, 5 + 10, none of
+# these sizes keeps the low variance below t = 0.01. Many points and errors: ``geomem validate --full --only losing_dimensions``.

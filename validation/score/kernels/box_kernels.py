@@ -19,10 +19,10 @@ from validation.score.kernels.vector_math import SUMS, exp2
 
 __all__ = ["box_pass"]
 
-ABOVE, BELOW = (
-    60.0,
-    80.0,
-)  # powers of 2: by which a weight may exceed the reference, and below which a row of places is left out
+ABOVE = (
+    50.0  # power of 2 by which a weight may exceed the reference: its square, a thousand times over, stays below 2^127
+)
+BELOW = 80.0  # power of 2 below the reference at which a row of places is left out
 LEAST = -110.0  # least power of 2 of a weight: a normal number in float32, 1e-33
 U = np.uintp
 

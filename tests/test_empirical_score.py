@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -250,6 +252,59 @@ def test_numpys_blas_has_one_thread_inside_and_its_own_number_afterwards():
         torch.set_num_threads(2)
         assert workers.in_threads(lambda _: count(), range(2), device) == [{1}] * 2
         assert count() == {2}
+
+
+@pytest.mark.parametrize("policy", list(POLICIES))
+@pytest.mark.parametrize("near", [0.03, 0.6])  # a tile's weights are added one by one, and by a product
+@pytest.mark.parametrize("B, N", [(3, 8), (24, 24)])
+def test_equal_weights_of_millions_of_patterns(B, N, near, policy):
+    """Where most of them are copies (patches of digits are) no sum of theirs may be rounded once a pattern."""
+    P, t = 1_000_000, 0.25
+    x, X, mean = _copies(P, N, B, t, near, far=1.0 + 3 / N)
+    E = EmpiricalScore(X, policy=policy)
+    np.testing.assert_allclose(E.denoise(x, t), mean, rtol=4e-5)
+    assert E.statistics["method"] == ["float32 sums"]
+
+
+def test_copies_share_their_rounding():
+    """A product's rounding is that of all copies of a pattern: it does not average out, and float64 has to do it."""
+    x, X, mean = _copies(100_000, 8, 3, 0.1, 0.6, far=8.0)
+    E = EmpiricalScore(X)
+    np.testing.assert_allclose(E.denoise(x, 0.1), mean, rtol=1e-9)
+    assert E.statistics["method"] == ["float64 sums"]
+    slightly = X + 1e-3 * np.random.default_rng(0).normal(size=X.shape).astype(np.float32)
+    E = EmpiricalScore(slightly)
+    E.denoise(x, 0.1)
+    assert E.statistics["method"] == ["float32 sums"]
+
+
+def _copies(P: int, N: int, B: int, t: float, near: float, far: float):
+    """(queries, patterns, exact posterior means): two groups of copies near the queries, a third far away."""
+    kinds = np.repeat(np.array([[0.5], [0.25], [far]]), N, axis=1)
+    counts = np.array([near * P / 2, near * P / 2, (1 - near) * P]).round().astype(int)
+    X = np.repeat(kinds.astype(np.float32), counts, axis=0)[np.random.default_rng(0).permutation(counts.sum())]
+    x = np.random.default_rng(1).normal(0.4, np.sqrt(t), (B, N))
+    energy = ((x[:, None] - kinds.astype(np.float32)) ** 2).sum(2) / 2
+    w = counts * np.exp(-(energy - energy.min(1, keepdims=True)) / t)
+    return x, X, w @ kinds.astype(np.float32).astype(float) / w.sum(1, keepdims=True)
+
+
+def test_a_training_set_is_freed_with_its_last_reference():
+    """At once: its arrays are large, and a circle would hold them until Python looks for circles."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40_000, 64)).astype(np.float32)
+    E = EmpiricalScore(X)
+    gc.disable()
+    try:
+        x = X[:64] + 0.1 * rng.standard_normal((64, 64))
+        E.score(x, 0.01)
+        assert "coordinate" in E.statistics["method"][0]
+        E.jacobian_eigenvalues(x[:2], 0.01), E.nearest(x), E.noisy_profile(x, x, [0.1]), E.weights(x[:2], 1.0)
+        data = weakref.ref(E._data)
+        del E
+        assert data() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("policy", list(POLICIES))
@@ -597,7 +652,7 @@ def test_kernels_run_in_the_interpreter_too():
     products, h = rng.standard_normal((3, 7)), rng.random(7)
 
     def weigh(kernel):
-        state, mean = np.zeros((4, 3)), np.zeros((3, 2))
+        state, mean, recent = np.zeros((4, 3)), np.zeros((3, 2)), np.zeros((3, 2))
         state[0] = -np.inf
         kept, counts = np.zeros(3, np.int64), np.zeros(3, np.int64)
         place, value, weights = np.zeros(64, np.int64), np.zeros(64), products.copy()
@@ -611,6 +666,7 @@ def test_kernels_run_in_the_interpreter_too():
                 np.full(3, 2.0),
                 state,
                 mean,
+                recent,
                 30.0,
                 limits,
                 1,
@@ -662,6 +718,7 @@ if rank == 1:
     np.savez(folder + "/out.npz", **out)
 dist.barrier()
 dist.destroy_process_group()
+import gc
 import os
 os._exit(0)  # threads of gloo may outlive the group, and abort a process that ends in the usual way
 """

@@ -51,10 +51,10 @@ class Block:
         """Some of the queries."""
         return Block(self.data, self.x[rows], self.t[rows], None if self.exclude is None else self.exclude[rows])
 
-    def error(self, dtype: torch.dtype, N: int | None = None) -> torch.Tensor:
+    def error(self, dtype: torch.dtype, N: int | None = None, radius: float | None = None) -> torch.Tensor:
         """(B,) bound on the rounding error of v in products of `dtype` (probabilistic for the accumulation: 2 sqrt(N) u),
-        of as many coordinates as given (all)."""
-        R, norm = self.data.radius, self.norm
+        of as many coordinates as given (all), with patterns no further from the centre than `radius` (any)."""
+        R, norm = self.data.radius if radius is None else radius, self.norm
         u, c, tiny = rounding(dtype, N or self.data.N)
         error = c * norm * R + 5 * u * (norm + R).square() / 2 + tiny
         if dtype == torch.bfloat16:  # each factor rounded by 1/512 of itself, and the stored product by 1/256

@@ -22,6 +22,7 @@ from validation.score.engine.tile_pass import full_factors
 __all__ = ["Part", "candidates_of_nearest", "coordinates_to_screen", "decide"]
 
 TYPICAL = 8.0  # rounding errors are this much below their bound, or further
+COMMON = 3e-5  # error of a weight that many copies of a pattern may share
 
 
 @dataclass(eq=False)
@@ -215,6 +216,9 @@ def _by_sums(block: Block, cut: float, dtype: torch.dtype, most: float, floor: t
     depth = torch.minimum((typical / tolerance).log() + 2 * error, reach)
     depth = torch.where(error > 0.1, reach, depth)
     depth = torch.where(typical > tolerance, depth, -1.0)
+    if dtype == torch.float32 and block.data.copies_radius > 0:
+        common = block.error(dtype, radius=block.data.copies_radius) / (block.t * TYPICAL)
+        depth = torch.where(common > COMMON, reach, depth)
     found = weigh(block, dtype, cut, reach, depth, most, floor)
     if found is None:
         return None
@@ -224,7 +228,7 @@ def _by_sums(block: Block, cut: float, dtype: torch.dtype, most: float, floor: t
     bulk = block.centred.to(dtype).double().square().sum(1) / 2 - top
     energy = torch.where(one.energy < math.inf, one.energy, bulk)
     scale = torch.where(some, torch.exp((energy - bulk) / block.t), 0.0)
-    D = one.D + (mean.double() - S[:, None] * block.shift) * scale[:, None]
+    D = one.D + (mean - S[:, None] * block.shift) * scale[:, None]
     method = f"{str(dtype).removeprefix('torch.')} sums"
     whole = None if bool(some.any()) else one.pairs
     S, Q = one.S + S * scale, one.Q + Q * scale.square()

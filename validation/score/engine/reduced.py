@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 
 import torch
 
@@ -31,7 +32,7 @@ class Reduced:
     """Principal axes of a training set, and its patterns in some of them; both made when first asked for."""
 
     def __init__(self, data: TrainingSet):
-        self.data = data
+        self.data: TrainingSet = weakref.proxy(data)  # which keeps this: a circle would hold both until a collection
         self._lock = threading.RLock()
         self._axes: torch.Tensor | None = None
         self._tiles: dict[int, torch.Tensor] = {}

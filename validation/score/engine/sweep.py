@@ -59,7 +59,7 @@ def weigh(
     """Online sums over all tiles, with the pairs to be done again; None when there are more than `most` a row.
 
     Returns (top, S, Q, mean, (row, position)): sums over the others of exp((v - top)/t), its square, and (B, N) of it
-    times the recentred patterns. cut, and reach, depth (B,), in units of v/t: see `profile_kernels.profile_rows`;
+    times the recentred patterns, all in float64. cut, and reach, depth (B,), in units of v/t: see `profile_kernels.profile_rows`;
     floor : (B,) what the largest v surely reaches
     """
     factors, limit = full_factors(block, dtype), most * len(block.x)
@@ -74,8 +74,7 @@ def weigh(
     top = states[:, 0].amax(0)
     scale = torch.where(states[:, 0] > -math.inf, torch.exp((states[:, 0] - top) / block.t), 0.0)
     S, Q, E = (states[:, 1] * scale).sum(0), (states[:, 2] * scale.square()).sum(0), (states[:, 3] * scale).sum(0)
-    mean = sum(part[1] * factor.to(dtype)[:, None] for part, factor in zip(passes[1:], scale[1:], strict=True))
-    mean = passes[0][1].mul_(scale[0].to(dtype)[:, None]) + mean
+    mean = sum(part[1].mul_(factor[:, None]) for part, factor in zip(passes, scale, strict=True))
     log_z = torch.where(S + E > 0, top + block.t * (S + E).log(), -math.inf)
     row, position, _ = within([entry for part in passes for entry in part[2]], log_z, reach * block.t)
     return (top, S, Q, mean, (row, position)) if len(row) <= limit else None

@@ -256,7 +256,7 @@ def test_numpys_blas_has_one_thread_inside_and_its_own_number_afterwards():
 
 @pytest.mark.parametrize("policy", list(POLICIES))
 @pytest.mark.parametrize("near", [0.03, 0.6])  # a tile's weights are added one by one, and by a product
-@pytest.mark.parametrize("B, N", [(3, 8), (24, 24)])
+@pytest.mark.parametrize(("B", "N"), [(3, 8), (24, 24)])
 def test_equal_weights_of_millions_of_patterns(B, N, near, policy):
     """Where most of them are copies (patches of digits are) no sum of theirs may be rounded once a pattern."""
     P, t = 1_000_000, 0.25

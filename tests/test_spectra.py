@@ -8,7 +8,11 @@ import torch
 
 from numerics.domain import DomainError
 from validation.score.empirical_score import EmpiricalScore
-from validation.spectra.latent_dimension import inflection_dimension, largest_gap_dimension
+from validation.spectra.latent_dimension import (
+    inflection_dimension,
+    largest_gap_dimension,
+    second_difference_dimension,
+)
 from validation.spectra.observables import (
     Average,
     blocks_of,
@@ -182,6 +186,22 @@ def test_both_readings_of_a_clean_step(dimension):
         assert inflection_dimension(values) == dimension
 
 
+def test_first_bend_of_a_spectrum():
+    """The estimate of [AVSP24], against a plain search over the definition."""
+    rng = np.random.default_rng(0)
+    ramp = np.r_[1 + np.linspace(2, 0, 5) ** 2, 1 - 1e-3 * np.arange(40), 0.3 - 2e-3 * np.arange(19)]
+    spectra = ramp + 1e-4 * rng.standard_normal((6, 64))
+    found = second_difference_dimension(rng.permuted(spectra, axis=1))
+    for one, dimension in zip(spectra, found, strict=True):
+        s = sorted(one, reverse=True)[5:]
+        bend = [abs(s[i + 1] - 2 * s[i] + s[i - 1]) for i in range(1, len(s) - 1)]
+        first = next(i for i, b in enumerate(bend, 1) if b > 10 * np.median(bend))
+        assert dimension == len(s) - first == 20  # the nineteen below the step, and the last above it
+    assert second_difference_dimension(np.linspace(1, 0, 64) ** 2) == 64  # bends nowhere more than elsewhere
+    assert second_difference_dimension(spectra, discard=0).max() > 40  # the large values themselves
+    assert (second_difference_dimension(spectra, factor=1e5) == 64).all()
+
+
 @pytest.mark.parametrize("P", [5, 400])
 @pytest.mark.parametrize("t", [1e-4, 0.05, 0.3, 20.0])
 def test_empirical_spectrum_without_its_matrix(P, t):
@@ -260,6 +280,8 @@ def test_bad_input():
         lambda: Average.of(np.zeros(3)),
         lambda: largest_gap_dimension(1.0),
         lambda: inflection_dimension(np.ones(4), window=5),
+        lambda: second_difference_dimension(np.ones(7)),
+        lambda: second_difference_dimension(np.ones(9), factor=0.0),
         lambda: BlockData((2, 2), (1.0,)),
     ):
         with pytest.raises(DomainError):

@@ -1,7 +1,11 @@
 """What the spectrum of any score shows: one face for every score, its observables, the latent dimension read off them."""
 
 from validation.spectra.jacobians import METHODS, Derivative, Differentiation
-from validation.spectra.latent_dimension import inflection_dimension, largest_gap_dimension
+from validation.spectra.latent_dimension import (
+    inflection_dimension,
+    largest_gap_dimension,
+    second_difference_dimension,
+)
 from validation.spectra.module_state import as_found, modules_of
 from validation.spectra.observables import (
     Average,
@@ -69,5 +73,6 @@ __all__ = [
     "product_error",
     "quadrature",
     "sample_signals",
+    "second_difference_dimension",
     "spectral_density",
 ]

@@ -1,7 +1,7 @@
-r"""The latent dimension read off a sorted spectrum, by its largest gap or its inflection.
+r"""The latent dimension read off a sorted spectrum, by its largest gap, its inflection or its first bend.
 
 A direction of noise has the value :math:`-t\lambda=1`, one along the data less; the dimension is the number of values below
-the step. Source: [AVSP24] for both readings. The cross-check on the data themselves is `validation.data.dimension`.
+the step. Source: [AVSP24]. The cross-check on the data themselves is `validation.data.dimension`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from numerics.domain import DomainError, finite, integer
+from numerics.domain import DomainError, finite, integer, positive
 
-__all__ = ["inflection_dimension", "largest_gap_dimension"]
+__all__ = ["inflection_dimension", "largest_gap_dimension", "second_difference_dimension"]
 
 
 def largest_gap_dimension(values: Any, *, least: float = 0.1) -> np.ndarray:
@@ -76,6 +76,40 @@ def inflection_dimension(values: Any, *, window: int = 5) -> np.ndarray:
     place = np.where(steepest, centre, 0).sum(axis=-1) / steepest.sum(axis=-1)
     # for the step between entries i and i + 1 slopes centred on both are equally steep: their mean is i + 1/2
     return N - 1 - place + 0.5
+
+
+def second_difference_dimension(values: Any, *, factor: float = 10.0, discard: int = 5) -> np.ndarray:
+    r"""Position of the first bend of each sorted spectrum, the estimate of [AVSP24].
+
+    Of :math:`s_1\ge s_2\ge\dots\ge s_N` the `discard` largest are left out; the first of the others at which the second
+    difference :math:`|s_{i+1}-2s_i+s_{i-1}|` passes `factor` times the median of all is where the fall begins, and the
+    estimate is N - i, those below it.
+
+    Parameters
+    ----------
+    values : (..., N), N >= discard + 3, singular values (of a score on a frame, or -t times eigenvalues), in any order
+    factor, discard : c = 10 and 5 in the paper and in its code
+
+    Returns
+    -------
+    (...) integers between 0 and N; N where no second difference is that large
+
+    The failure that looks normal: it looks for the first bend, not for the largest. A clean step counts one direction more
+    than lie below it, since the fall begins at the last value above; on a spectrum with noise of its own (sampled frames,
+    networks) the first outlier among the second differences is the answer, and a plateau that is exactly flat has a median
+    of rounding, which any step passes. Source: [AVSP24].
+
+    >>> int(second_difference_dimension([1.0] * 20 + [0.0] * 10))
+    11
+    """
+    spectrum = _decreasing(values)
+    factor, discard = float(positive("factor", factor)), integer("discard", discard, minimum=0)
+    N = spectrum.shape[-1]
+    if discard + 3 > N:
+        raise DomainError("discard", discard, f"at most {N - 3}, three less than the number of values")
+    bend = np.abs(np.diff(spectrum[..., discard:], n=2, axis=-1))
+    large = bend > factor * np.median(bend, axis=-1, keepdims=True)
+    return np.where(large.any(axis=-1), N - 1 - discard - large.argmax(axis=-1), N)
 
 
 def _decreasing(values: Any) -> np.ndarray:

@@ -270,12 +270,12 @@ def _save(result: ExperimentResult, folder: Path) -> None:
 
 
 def _readings(curves: xr.Dataset) -> xr.Dataset:
-    """What was read off the spectra, over points: mean and standard error of `kept`, medians of gap and inflection."""
+    """What was read off the spectra, over points: mean and standard error of `kept`, medians of gap, inflection, first bend."""
     found = {}
     for who in ("network", "empirical"):
         kept = curves[f"{who}_kept"]
         found[f"{who}_kept"] = kept.mean("point")
         found[f"{who}_kept_error"] = kept.std("point", ddof=1) / np.sqrt(kept.notnull().sum("point"))
-        for name in ("gap", "inflection"):
+        for name in ("gap", "inflection", "first_bend"):
             found[f"{who}_{name}"] = curves[f"{who}_{name}"].median("point")
     return xr.Dataset(found | {"state": curves["loss_label"]})

@@ -22,6 +22,7 @@ from validation.spectra import (
     inflection_dimension,
     jacobian_spectrum,
     largest_gap_dimension,
+    second_difference_dimension,
 )
 from validation.training import NoiseLevels, convergence
 from validation.window import draw
@@ -49,6 +50,7 @@ _READINGS = {
     "kept": lambda values: (values < 0.5).sum(axis=-1),  # directions along which the data outweigh the noise
     "gap": largest_gap_dimension,
     "inflection": inflection_dimension,
+    "first_bend": second_difference_dimension,
 }
 
 
@@ -80,8 +82,8 @@ def measure_images(
     Returns
     -------
     Dataset over P: `network_`, `empirical_` and `control_` `fraction`, `low`, `high`, `error`; `_ratio` (sample);
-    `_eigenvalue` (kind, t, direction), mean over points; `_kept` (eigenvalues below 1/2), `_gap` and `_inflection` (kind, t,
-    point), the last NaN where the spectrum is flat; `loss_*` of `convergence`; `sample_image` and `nearest_image`, the first
+    `_eigenvalue` (kind, t, direction), mean over points; `_kept` (eigenvalues below 1/2), `_gap`, `_inflection` and
+    `_first_bend` (kind, t, point), the last two NaN where the spectrum is flat; `loss_*` of `convergence`; `sample_image` and `nearest_image`, the first
     28; `data_dimension*` of the training images themselves (`validation.data.dimension`), where scikit-dimension is installed.
     """
     t, shape = np.atleast_1d(positive("t", t)), tuple(X.shape[1:])
@@ -122,7 +124,7 @@ def measure_images(
             part[f"{who}_eigenvalue"] = (("kind", "t", "direction"), np.nanmean(values, axis=2))
             for name, read in _READINGS.items():
                 known = np.isfinite(values).all(axis=-1)
-                if name == "inflection":  # of a flat spectrum it would be the middle, a number without a meaning
+                if name in ("inflection", "first_bend"):  # of a flat spectrum they are numbers without a meaning
                     known &= values.max(axis=-1) - values.min(axis=-1) >= _FLAT
                 read_off = np.where(known, read(np.nan_to_num(values)), np.nan)
                 part[f"{who}_{name}"] = (("kind", "t", "point"), read_off)

@@ -83,8 +83,9 @@ def measure_images(
     -------
     Dataset over P: `network_`, `empirical_` and `control_` `fraction`, `low`, `high`, `error`; `_ratio` (sample);
     `_eigenvalue` (kind, t, direction), mean over points; `_kept` (eigenvalues below 1/2), `_gap`, `_inflection` and
-    `_first_bend` (kind, t, point), the last two NaN where the spectrum is flat; `loss_*` of `convergence`; `sample_image` and `nearest_image`, the first
-    28; `data_dimension*` of the training images themselves (`validation.data.dimension`), where scikit-dimension is installed.
+    `_first_bend` (kind, t, point), the last two NaN where the spectrum is flat; `loss_*` of `convergence`; `sample_image` and
+    `nearest_image`, the first 28; `data_dimension*` of the training images themselves (`validation.data.dimension`), where
+    scikit-dimension is installed.
     """
     t, shape = np.atleast_1d(positive("t", t)), tuple(X.shape[1:])
     X, held_out = X.flatten(1), held_out.flatten(1)

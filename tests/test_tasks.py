@@ -284,6 +284,57 @@ def test_a_spectrum_gives_the_same_bytes(client):
         assert here[name].values.tobytes() == there[name].values.tobytes(), name
 
 
+def test_collapse_of_every_point_gives_the_same_bytes(client, monkeypatch):
+    from validation.points import collapse
+
+    monkeypatch.setattr(collapse, "ROWS", 32)
+    monkeypatch.setattr(collapse, "TASK", 2)
+    X = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32)
+    X[7] = X[3] + np.float32(1e-5)
+    here, there = (collapse.point_collapse_times(X, draws=8, scheduler=s) for s in (None, client))
+    assert here.identical(there)
+    assert int(here.group.max()) == 0
+    for name in here.data_vars:
+        assert here[name].values.tobytes() == there[name].values.tobytes(), name
+
+
+@pytest.mark.parametrize("where", [None, "local:1"])
+def test_collapse_of_every_point_goes_on_from_its_blocks(tmp_path, monkeypatch, where):
+    from numerics.grids import forget
+    from validation.points import collapse
+
+    monkeypatch.setattr(collapse, "ROWS", 32)
+    X = np.random.default_rng(0).standard_normal((150, 4)).astype(np.float32)
+    whole, solve, solved = collapse.point_collapse_times(X, draws=8), collapse._solve, []
+
+    def killed(k, *others):
+        if k == 3:
+            raise KeyboardInterrupt
+        solved.append(k)
+        return solve(k, *others)
+
+    monkeypatch.setattr(collapse, "_solve", killed)
+    out = tmp_path / "points.nc"
+    with pytest.raises(KeyboardInterrupt):
+        collapse.point_collapse_times(X, draws=8, out=out)
+    monkeypatch.setattr(collapse, "_solve", solve)
+    before = sorted(solved)
+    assert before[0] == 0
+    assert 3 not in before
+    with pytest.raises(DomainError, match="seed"):
+        collapse.point_collapse_times(X, draws=8, seed=1, out=out)
+    told = []
+    found = collapse.point_collapse_times(
+        X, draws=8, out=out, scheduler=where, progress=lambda *done: told.append(done)
+    )
+    assert found.identical(whole)
+    assert told[-1] == (150, 150)
+    assert len(list((tmp_path / "points.nc.partial").glob("row_*"))) == 5
+    forget(out)
+    forget(out)
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- which scheduler --------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +367,7 @@ def test_where_nobody_answers_says_so(monkeypatch):
         (["phase-diagram"], "--scheduler"),
         (["validate", "--only", "mixtures"], "--scheduler"),
         (["spectrum"], "--dask-scheduler"),
+        (["audit"], "--dask-scheduler"),
     ],
     ids=lambda c: c[0],
 )

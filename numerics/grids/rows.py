@@ -14,8 +14,9 @@ import numpy as np
 from numerics.domain import DomainError
 from numerics.store import atomic, writable
 
-__all__ = ["Rows", "mark"]
+__all__ = ["Rows", "forget", "mark"]
 
+PARTIAL = ".partial"
 _BAD = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
@@ -30,6 +31,12 @@ def mark(array: np.ndarray) -> str:
     array = np.ascontiguousarray(array)
     ends = f" from {array.flat[0]:.6g} to {array.flat[-1]:.6g}" if array.size else ""
     return f"{array.shape}{ends}, {hashlib.sha256(array.tobytes()).hexdigest()[:16]}"
+
+
+def forget(out: str | Path) -> None:
+    """Remove the rows beside `out`, if there are any: to be called when the whole is written."""
+    out = Path(out)
+    shutil.rmtree(out.with_name(out.name + PARTIAL), ignore_errors=True)
 
 
 class Rows:
@@ -66,7 +73,7 @@ class Rows:
         if out is None:
             return
         out = writable(out, argument=argument)
-        self.folder = out.with_name(out.name + ".partial")
+        self.folder = out.with_name(out.name + PARTIAL)
         path, told = self.folder / "manifest.json", {what: dict(identity)}
         if path.exists():
             differs = _differences(_manifest(path, what, argument), told[what])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +24,7 @@ from validation.cli.options import (
     Level,
     Limit,
     NullLabel,
+    OnlyDaskScheduler,
     Prediction,
     Prompt,
     Scheduler,
@@ -35,7 +36,10 @@ from validation.cli.options import (
     only_with_a_model,
     option_of,
 )
-from validation.cli.terminal import app, console, folder_of, given, numbers_of, progress_bar, say, stages
+from validation.cli.terminal import app, console, folder_of, given, numbers_of, on_dask, progress_bar, say, stages
+
+MANY_POINTS = 10_000  # from which their collapse takes long enough for news
+WORKERS_DO = "Workers do the collapse of every point"
 
 
 @app.command(epilog="Example: `geomem audit images/ --sigma 0.1,0.5 --out audit`")
@@ -98,6 +102,7 @@ def audit(
             "which patch the network sees."
         ),
     ] = None,
+    dask_scheduler: OnlyDaskScheduler = None,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -109,6 +114,10 @@ def audit(
     network |= given(prompt=prompt, guidance=guidance, null_label=null_label, convention=convention, weights=weights)
     network |= given(prediction=prediction, level=level, sigma_data=sigma_data)
     asked = _widths_asked(patch)
+    if dask_scheduler is not None and (model or points is False):
+        raise DomainError(
+            "--dask-scheduler", dask_scheduler, f"left out with {'--model' if model else '--no-points'}", WORKERS_DO
+        )
     if model:
         if latents is not None:
             raise DomainError(
@@ -139,8 +148,8 @@ def audit(
     if labels is not None:
         dataset = replace(dataset, labels=read_labels(labels, dataset.P, limit=limit, seed=seed))
     if points is None:
-        points = dataset.P > 2 and cost(dataset.P, dataset.N) < CHEAP
-    with stages("audit") as tell:
+        points = dataset.P > 2 and (dask_scheduler is not None or cost(dataset.P, dataset.N) < CHEAP)
+    with on_dask(dask_scheduler, "--dask-scheduler") as client, stages("audit") as tell:
         result = run(
             dataset,
             sigmas=sigmas,
@@ -159,7 +168,8 @@ def audit(
         if points:
             tell("collapse of every point")
             spectrum = result.spectrum if twin else None
-            more["points"] = audit_points(dataset, duplicates=result.duplicates, spectrum=spectrum, **options)
+            about = {"spectrum": spectrum, "folder": folder, "scheduler": client, "progress": _tenths(tell)}
+            more["points"] = audit_points(dataset, duplicates=result.duplicates, **about, **options)
         if folder and is_image(dataset.shape):
             tell("ladder of noise")
             more["ladder"] = audit_ladder(result, device=device)
@@ -186,6 +196,19 @@ def audit(
         _say_patches(more["patches"])
     if files:
         say("wrote " + ", ".join(map(str, files)))
+
+
+def _tenths(tell: Any) -> Callable[[int, int], None]:
+    """A progress callback that names the stage once more at every tenth of long work."""
+    told = [0]
+
+    def progress(done: int, total: int) -> None:
+        tenth = 10 * done // total
+        if tenth > told[0] and total >= MANY_POINTS:
+            told[0] = tenth
+            tell(f"collapse of every point: {done:,} of {total:,}")
+
+    return progress
 
 
 def _widths_asked(patch: str | None) -> str | list[int] | None:

@@ -11,8 +11,8 @@ them W is the weight of the whole group, and the collapse that of the group.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -20,12 +20,13 @@ import numpy as np
 import torch
 
 from numerics.domain import DomainError, integer, positive
+from numerics.grids import Rows, mark, run_tasks
 from validation.data import Duplicates, find_duplicates
 from validation.devices import device_of
 from validation.points.competitors import Block, Points, reach
 from validation.points.crossing import fall_through_half
 from validation.points.groups import duplicate_groups, pairs_within
-from validation.score import in_threads
+from validation.score import alone, in_threads
 
 __all__ = ["point_collapse_times"]
 
@@ -37,16 +38,8 @@ COARSE, FINE = 0.1, 0.01  # last step in log t of the search with few, with all 
 GROWTH, TURNS = 2.0, 100  # of the noise for which competitors are looked at, a turn; turns (2^100 of noise)
 AHEAD = 1.5 * GROWTH  # times as far as is looked at this turn, pairs are listed: the search may look a little beyond
 RANGE = 1e-13, 1e6  # of the largest squared distance from the mean: the noise variances looked at
-
-
-@dataclass(eq=False)
-class _Found:
-    t: np.ndarray
-    error: np.ndarray
-    onset: np.ndarray
-    own: np.ndarray
-    omitted: np.ndarray
-    visited: np.ndarray
+TASK = 8  # blocks that a task on a scheduler has
+QUANTITIES = ("t", "error", "onset", "own", "omitted", "visited")
 
 
 def point_collapse_times(
@@ -58,6 +51,8 @@ def point_collapse_times(
     duplicates: Duplicates | None = None,
     seed: int = 0,
     device: str = "cpu",
+    out: str | os.PathLike | None = None,
+    scheduler: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Any:
     """Collapse and onset of every training point, with errors, nearest neighbours and groups of near-duplicates.
@@ -72,6 +67,9 @@ def point_collapse_times(
     tolerance : > 0: far clusters of points are left out while a certificate bounds their part of the mean weight by this
     duplicates : of `find_duplicates(X)`, found here if None
     seed : of the draws; device : a torch device
+    out : file that the caller will write the whole to, or None. Finished blocks of points are kept in `<out>.partial/`, so
+        that the same call after a kill goes on from them, until `numerics.grids.forget(out)`
+    scheduler : None, or a dask scheduler whose workers do the blocks, see `numerics.grids.run_tasks`: the same numbers
     progress : called with (points done, points)
 
     Returns
@@ -116,34 +114,56 @@ def point_collapse_times(
     nearest = np.where(nearest > 0, nearest, np.median(some) if len(some) else points.largest)  # where to start from
     places = points.place[chosen]
     blocks = _blocks(points, places, rows is None)
-    found = _Found(*(np.full(len(X), np.nan) for _ in range(6)))
-    done = 0
+    found, done = {name: np.full(len(X), np.nan) for name in QUANTITIES}, 0
+    depends = {"draws": str(draws), "tolerance": str(tolerance), "seed": str(seed), "device": str(torch_device)}
+    if out is not None:
+        depends |= {"X": mark(X), "rows": mark(chosen), "groups": mark(group), "nearest": mark(nearest)}
+    keep = Rows(out, depends, what="collapse of points")
 
-    def one(block: np.ndarray, ratio: float) -> None:
+    def take(k: int, values: dict[str, np.ndarray]) -> None:
         nonlocal done
-        _solve(points, block, group, nearest, found, ratio, tolerance)
-        done += len(block)
+        for name in QUANTITIES:
+            found[name][points.order[blocks[k]]] = values[name]
+        done += len(blocks[k])
         if progress:
             progress(done, len(chosen))
 
-    one(blocks[0], FIRST_RATIO)
-    first = points.order[blocks[0]]
-    ratios = (found.t / found.onset)[first]
+    def one(k: int, ratio: float) -> None:
+        if not keep.has(k):
+            keep.put(k, _solve(k, points, blocks, group, nearest, ratio, tolerance))
+        take(k, keep.get(k))
+
+    one(0, FIRST_RATIO)
+    ratios = (found["t"] / found["onset"])[points.order[blocks[0]]]
     ratio = float(np.median(ratios[np.isfinite(ratios)])) if np.isfinite(ratios).any() else FIRST_RATIO
-    in_threads(lambda block: one(block, ratio), blocks[1:], torch_device)
+    if scheduler is None:
+        in_threads(lambda k: one(k, ratio), range(1, len(blocks)), torch_device)
+    else:
+        shared = points, blocks, group, nearest, ratio, tolerance
+        options = {"shared": shared, "keep": keep, "scheduler": scheduler, "chunk": TASK}
+        for k, values in run_tasks(_task, range(len(blocks)), **options):
+            if k:
+                take(k, values)
     return _dataset(X, found, chosen, group, duplicates, draws=draws, tolerance=tolerance, seed=seed)
 
 
+def _task(k: int, points: Points, *others: Any) -> dict[str, np.ndarray]:
+    """`_solve` on a worker, on one thread as here."""
+    with alone(points.device):
+        return _solve(k, points, *others)
+
+
 def _solve(
+    k: int,
     points: Points,
-    places: np.ndarray,
+    blocks: list[np.ndarray],
     group: np.ndarray,
     nearest: np.ndarray,
-    found: _Found,
     ratio: float,
     tolerance: float,
-) -> None:
-    """Collapse and onset of one block of points, into `found` at their rows."""
+) -> dict[str, np.ndarray]:
+    """QUANTITIES of one block of points, in its order."""
+    places = blocks[k]
     rows = points.order[places]
     left, others = pairs_within(group, rows)
     together = _Together(points, places, left, points.place[others])
@@ -198,15 +218,17 @@ def _solve(
     pairs = w.reshape(len(w), -1, 2).mean(axis=2)
     error = pairs.std(axis=1, ddof=1) / np.sqrt(pairs.shape[1]) / np.abs(slope.mean(axis=1))
     solved = (exact > low) & (exact < high)
-    found.t[rows] = np.where(solved, exact, np.nan)
-    found.error[rows] = np.where(solved, error, np.nan)
-    found.onset[rows] = np.where((root > low) & (root < high), root, np.nan)
-    found.own[rows] = np.where(solved, own.mean(axis=1), np.nan)
     left_out = block.left_out(level, usable)
     limit = torch.from_numpy(np.minimum(far * level, far_clean * usable)).to(block.squared)[:, None]
     passed_over = ((block.squared > limit) & block.squared.isfinite()).sum(1).cpu().numpy() * (tolerance / points.P)
-    found.omitted[rows] = np.where(block.visited, 0.0, left_out).sum(axis=1) + passed_over
-    found.visited[rows] = points.sizes[block.visited].sum() / points.P
+    return {
+        "t": np.where(solved, exact, np.nan),
+        "error": np.where(solved, error, np.nan),
+        "onset": np.where((root > low) & (root < high), root, np.nan),
+        "own": np.where(solved, own.mean(axis=1), np.nan),
+        "omitted": np.where(block.visited, 0.0, left_out).sum(axis=1) + passed_over,
+        "visited": np.full(len(rows), points.sizes[block.visited].sum() / points.P),
+    }
 
 
 class _Together:
@@ -243,29 +265,36 @@ def _blocks(points: Points, places: np.ndarray, clustered: bool) -> list[np.ndar
     return [places[a : min(a + size, last)] for first, last in pairwise(cuts) for a in range(first, last, size)]
 
 
-def _dataset(X: np.ndarray, found: _Found, chosen: np.ndarray, group: np.ndarray, duplicates: Duplicates, **options):
+def _dataset(
+    X: np.ndarray,
+    found: dict[str, np.ndarray],
+    chosen: np.ndarray,
+    group: np.ndarray,
+    duplicates: Duplicates,
+    **options,
+):
     import xarray as xr
 
     from numerics.store import provenance
 
-    t, error = found.t.copy(), found.t * found.error
+    t, error = found["t"].copy(), found["t"] * found["error"]
     size = np.bincount(group[group >= 0], minlength=1)
     for number in np.unique(group[chosen]):
         if number >= 0:
             members = chosen[group[chosen] == number]
             with np.errstate(invalid="ignore"):
-                t[members] = np.exp(np.mean(np.log(found.t[members])))
+                t[members] = np.exp(np.mean(np.log(found["t"][members])))
             # shared draws: the errors of members are one error, not several that average out
-            error[members] = t[members] * found.error[members].mean()
+            error[members] = t[members] * found["error"][members].mean()
     columns = {
         "t_c": (t, "squared data units"),
         "t_c_error": (error, "squared data units"),
         "sigma": (np.sqrt(t), "data units"),
         "sigma_error": (error / (2 * np.sqrt(t)), "data units"),
-        "t_o": (found.onset, "squared data units"),
-        "own_weight": (found.own, "1"),
-        "omitted": (found.omitted, "1"),
-        "visited": (found.visited, "1"),
+        "t_o": (found["onset"], "squared data units"),
+        "own_weight": (found["own"], "1"),
+        "omitted": (found["omitted"], "1"),
+        "visited": (found["visited"], "1"),
         "nearest": (duplicates.neighbour, "row"),
         "nearest_distance": (np.sqrt(duplicates.nearest * X.shape[1]), "data units"),
         "group": (group, "number, -1 for none"),

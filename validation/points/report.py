@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from numerics.grids import forget
 from numerics.store import atomic, save_dataset
 from validation import figures
 from validation.data import Dataset, Duplicates
@@ -21,6 +22,7 @@ from validation.simulation import Sampler
 __all__ = ["CHEAP", "PointsReport", "audit_points", "cost", "points_lines", "write_points"]
 
 CHEAP = 3e10  # operations below which the points of a data set are looked at unasked: a few seconds
+NUMBERS = "points.nc"
 TWIN_POINTS = 500  # of the Gaussian twin whose collapse is shown beside
 
 
@@ -52,14 +54,20 @@ def audit_points(
     draws: int = 32,
     seed: int = 0,
     device: str = "cpu",
+    folder: Path | None = None,
+    scheduler: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PointsReport:
     """Collapse of every sample of a data set, and of some points of a Gaussian sample of this spectrum, at the same P and N.
 
-    duplicates, draws, seed, device, progress : of `point_collapse_times`; spectrum : `theory.Spectrum`, or None for no twin
+    duplicates, draws, seed, device, scheduler, progress : of `point_collapse_times`
+    spectrum : `theory.Spectrum`, or None for no twin
+    folder : that `write_points` will write to, optional: long work goes on from what is kept there after a kill
     """
     options = {"draws": draws, "seed": seed, "device": device}
-    points = point_collapse_times(data.X, duplicates=duplicates, progress=progress, **options)
+    out = folder / NUMBERS if folder and cost(data.P, data.N, draws) > CHEAP else None
+    more = {"out": out, "scheduler": scheduler, "progress": progress}
+    points = point_collapse_times(data.X, duplicates=duplicates, **more, **options)
     twin = None
     if spectrum is not None:
         sample = Sampler(spectrum, data.N, seed, device=device).sample(data.P).float().cpu().numpy()
@@ -105,7 +113,7 @@ def _name(report: PointsReport, i: int) -> str:
 def write_points(report: PointsReport, folder: Path) -> list[Path]:
     """`points.csv` and `points.nc` (a row a point), the law of the collapse, and for images the extremes."""
     points, data = report.points, report.data
-    written = [folder / "points.csv", folder / "points.nc", folder / "points.png"]
+    written = [folder / "points.csv", folder / NUMBERS, folder / "points.png"]
     dataset = points
     if data.labels is not None:
         dataset = dataset.assign({"class": ("point", np.asarray(data.labels))})
@@ -121,6 +129,7 @@ def write_points(report: PointsReport, folder: Path) -> list[Path]:
     if report.twin is not None:
         dataset = dataset.assign(twin_t_c=("twin_point", report.twin.t_c.values, {"units": "squared data units"}))
     save_dataset(dataset, written[1])
+    forget(written[1])
     figures.save(law_figure(report), written[2])
     picture = extremes_figure(report)
     if picture is not None:

@@ -98,6 +98,19 @@ def test_controls_are_the_closed_forms_and_half_moves_where_it_memorises():
     assert half[:middle].sum() < full[:middle].sum()  # below: fewer points lose more
 
 
+def test_half_is_half_of_the_points_with_those_looked_at_among_them():
+    subject = from_subspaces("3:1.0,3:0.04", P=61, seed=2)
+    scene = measurement._Scene(subject, 24, 0, "cpu", 1)
+    half = set(scene.half.tolist())
+    assert len(scene.half) == len(half) == 30
+    assert all(any(torch.equal(x, subject.X[i]) for i in half) for x in scene.own)
+    probe = scene.own + 30.0  # so far away that all points weigh: the mean of the half shows
+    mean = probe + 1e6 * scene.measured["half"].score(probe, 1e6)
+    expected = subject.X[scene.half].mean(dim=0)
+    torch.testing.assert_close(mean, expected.expand_as(mean), rtol=0, atol=1e-3)
+    assert (subject.X.mean(dim=0) - expected).abs().max() > 1e-2
+
+
 def test_linear_denoiser_of_the_points_is_the_resolvent_of_theory():
     """Over 30 sets of 60 points in 40 dimensions: gains r/(r + kappa) within 4 errors, and not those of the population."""
     from theory import Spectrum, finite_sample_gain

@@ -6,22 +6,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from validation.experiments.copied_images.figures import SIGNALS
 from validation.figures import style
 
 __all__ = ["conditional_figure"]
 
-_NAMES = {
-    "square": r"$E|s|^2$",
-    "sharpness": r"$E|Js|^2$",
-    "dimension": r"dimension $d(t)$",
-    "flipd": "FLIPD",
-    "spread": "spread of $D$ over noise",
-    "norm": "norm of the sample",
-    "distance": "distance, with training set",
-    "isolation": "isolation, with training set",
-    "label": "label of the class alone",
-    "shuffled": "dimension, shuffled",
-}
+_NAMES = {name: words for name, words in SIGNALS.items() if name not in ("p_value", "shuffled")}
+_NAMES |= {"label": "label of the class alone", "shuffled": SIGNALS["shuffled"]}
 _WAYS = {
     "within": ("copies within the repeated class", "#D55E00", "o"),
     "pooled": ("copies among samples of all classes", "#0072B2", "s"),

@@ -12,7 +12,7 @@ from validation.experiments.copied_images.probes import COMPETITORS
 from validation.experiments.copied_images.verdicts import PREDICTORS, RULES, copied_area, image_table, signal_table
 from validation.figures import style
 
-__all__ = ["order_figure", "signals_figure"]
+__all__ = ["SIGNALS", "order_figure", "signals_figure"]
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")  # of the numbers of training images
 _NAMES = {
@@ -21,7 +21,7 @@ _NAMES = {
     "norm": "distance to\nmean image",
     "shuffled": r"$t_c^\mu$, shuffled",
 }
-_SIGNALS = {
+SIGNALS = {
     "square": r"$E|s|^2$",
     "sharpness": r"$E|Js|^2$",
     "dimension": r"dimension $d(t)$",
@@ -91,7 +91,7 @@ def signals_figure(curves: xr.Dataset) -> Figure:
         axes = np.atleast_1d(figure.subplots(1, len(sizes), sharey=True))
         for axis, P in zip(axes, sizes, strict=True):
             part = table["auc"].isel(member=np.flatnonzero(table["P"].values == P))
-            for i, (name, words) in enumerate(_SIGNALS.items()):
+            for i, (name, words) in enumerate(SIGNALS.items()):
                 values = part.sel(probe=name).transpose("sigma", "member").values
                 values = values[:, np.isfinite(values).any(axis=0)]
                 if not values.size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch
 from numerics.domain import DomainError
 from validation.score.empirical_score import EmpiricalScore
 from validation.score.engine import POLICIES, Block, decision, workers
+from validation.score.engine.copies import Copies
 from validation.score.engine.products import add_product, multiply
 from validation.score.engine.pruning import Clusters
 from validation.score.kernels import tile_kernels, vector_math
@@ -255,10 +257,13 @@ def test_numpys_blas_has_one_thread_inside_and_its_own_number_afterwards():
 
 
 @pytest.mark.parametrize("policy", list(POLICIES))
-@pytest.mark.parametrize("near", [0.03, 0.6])  # a tile's weights are added one by one, and by a product
-@pytest.mark.parametrize(("B", "N"), [(3, 8), (24, 24)])
-def test_equal_weights_of_millions_of_patterns(B, N, near, policy):
-    """Where most of them are copies (patches of digits are) no sum of theirs may be rounded once a pattern."""
+@pytest.mark.parametrize(("B", "N", "near"), [(3, 8, 0.03), (24, 24, 0.03), (3, 8, 0.6)])
+def test_equal_weights_of_millions_of_patterns(B, N, near, policy, monkeypatch):
+    """Where most of them are copies (patches of digits are) no sum of theirs may be rounded once a pattern.
+
+    near : share of the patterns that weigh: those of a tile are added one by one, or (0.6) by a product of few rows
+    """
+    monkeypatch.setattr(decision, "COMMON", 1.0)  # float64 would hide it
     P, t = 1_000_000, 0.25
     x, X, mean = _copies(P, N, B, t, near, far=1.0 + 3 / N)
     E = EmpiricalScore(X, policy=policy)
@@ -266,16 +271,36 @@ def test_equal_weights_of_millions_of_patterns(B, N, near, policy):
     assert E.statistics["method"] == ["float32 sums"]
 
 
-def test_copies_share_their_rounding():
-    """A product's rounding is that of all copies of a pattern: it does not average out, and float64 has to do it."""
-    x, X, mean = _copies(100_000, 8, 3, 0.1, 0.6, far=8.0)
-    E = EmpiricalScore(X)
-    np.testing.assert_allclose(E.denoise(x, 0.1), mean, rtol=1e-9)
-    assert E.statistics["method"] == ["float64 sums"]
-    slightly = X + 1e-3 * np.random.default_rng(0).normal(size=X.shape).astype(np.float32)
-    E = EmpiricalScore(slightly)
-    E.denoise(x, 0.1)
+@pytest.mark.parametrize(
+    ("N", "far", "t", "jitter"),
+    [(4, 3.0, 0.1, 0.0), (3, 8.0, 0.6, 0.0), (2, 8.0, 0.5, 0.0), (8, 8.0, 0.1, 1e-5), (64, 8.0, 0.3, 1e-6)],
+)
+def test_copies_share_their_rounding(N, far, t, jitter, monkeypatch):
+    """A product's rounding is that of all copies of a pattern, or nearly: it does not average out, and float64 has to do it."""
+    x, X, _ = _copies(20_000, N, 64, t, 0.6, far)
+    X = X + np.float32(jitter) * np.random.default_rng(0).standard_normal(X.shape).astype(np.float32)
+    exact = EmpiricalScore(X, dtype="float64").score(x, t)
+
+    def error():
+        return (np.linalg.norm(EmpiricalScore(X).score(x, t) - exact, axis=1) / np.linalg.norm(exact, axis=1)).max()
+
+    assert error() < SCORE["float32"]
+    monkeypatch.setattr(decision, "COMMON", math.inf)
+    assert error() > 5e-5  # what is not alike has less than half of that (next test)
+
+
+def test_what_is_not_alike_does_not_count_as_copies():
+    x, X, _ = _copies(20_000, 8, 64, 0.1, 0.6, far=8.0)
+    rng = np.random.default_rng(0)
+    unlike = X + 1e-3 * rng.standard_normal(X.shape).astype(np.float32)
+    E, exact = EmpiricalScore(unlike), EmpiricalScore(unlike, dtype="float64").score(x, 0.1)
+    error = np.linalg.norm(E.score(x, 0.1) - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    assert error.max() < 2e-5
     assert E.statistics["method"] == ["float32 sums"]
+    sphere = rng.permuted(np.tile(rng.standard_normal(64), (4000, 1)), axis=1)  # one norm, and the centre near zero
+    sphere -= sphere.mean(axis=0)
+    for rows, many in ((sphere / np.linalg.norm(sphere, axis=1, keepdims=True), False), (X, True), (X[:63], False)):
+        assert (EmpiricalScore(rows.astype(np.float32))._data.derived(Copies).radius > 0) == many
 
 
 def _copies(P: int, N: int, B: int, t: float, near: float, far: float):
@@ -718,7 +743,6 @@ if rank == 1:
     np.savez(folder + "/out.npz", **out)
 dist.barrier()
 dist.destroy_process_group()
-import gc
 import os
 os._exit(0)  # threads of gloo may outlive the group, and abort a process that ends in the usual way
 """

@@ -96,7 +96,7 @@ plt.show()
 # **What survives.** Left: with two variances an intermediate gap of 0.36 at direction 80 and the total gap at 160; with all
 # variances between them only the total gap is left, and the directions come one after another. Right: images are of that kind.
 # Coverage of the Gaussian begins at t = 25 and its directions are completed one by one; the last of them below t = 1e-6, so that
-# consolidation is never met at any noise in use. The empirical score of 1797 digits follows down to t = 6, shows 13 % of its
+# consolidation is never met at any noise in use. The empirical score of 1797 digits follows down to t = 10, shows 13 % of its
 # directions at most, and has lost them soon below the collapse time of the Gaussian theory, t = 0.79: it collapses in the middle
 # of coverage. Networks stay with the Gaussian for longer (:doc:`../results/trained_images`). For data of one's own:
 # ``geomem spectrum DATA``.

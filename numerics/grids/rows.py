@@ -30,7 +30,7 @@ def mark(array: np.ndarray) -> str:
     """
     array = np.ascontiguousarray(array)
     ends = f" from {array.flat[0]:.6g} to {array.flat[-1]:.6g}" if array.size else ""
-    return f"{array.shape}{ends}, {hashlib.sha256(array.tobytes()).hexdigest()[:16]}"
+    return f"{array.shape}{ends}, {hashlib.sha256(array.reshape(-1).view(np.uint8)).hexdigest()[:16]}"
 
 
 def forget(out: str | Path) -> None:

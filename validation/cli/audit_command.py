@@ -88,7 +88,8 @@ def audit(
     points: Annotated[
         bool | None,
         typer.Option(
-            help="The collapse of every single point, into points.csv and .nc; default: where it takes seconds."
+            help="The collapse of every single point, into points.csv and .nc; default: where it takes seconds, and with "
+            "--dask-scheduler."
         ),
     ] = None,
     labels: Annotated[

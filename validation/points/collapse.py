@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 
 from numerics.domain import DomainError, integer, positive
 from numerics.grids import Rows, mark, run_tasks
+from numerics.store import versions
 from validation.data import Duplicates, find_duplicates
 from validation.devices import device_of
 from validation.points.competitors import Block, Points, reach
@@ -54,6 +56,7 @@ def point_collapse_times(
     out: str | os.PathLike | None = None,
     scheduler: Any = None,
     progress: Callable[[int, int], None] | None = None,
+    argument: str = "out",
 ) -> Any:
     """Collapse and onset of every training point, with errors, nearest neighbours and groups of near-duplicates.
 
@@ -70,7 +73,7 @@ def point_collapse_times(
     out : file that the caller will write the whole to, or None. Finished blocks of points are kept in `<out>.partial/`, so
         that the same call after a kill goes on from them, until `numerics.grids.forget(out)`
     scheduler : None, or a dask scheduler whose workers do the blocks, see `numerics.grids.run_tasks`: the same numbers
-    progress : called with (points done, points)
+    progress : called with (points done, points); argument : the name by which the user knows `out`, for errors
 
     Returns
     -------
@@ -118,26 +121,34 @@ def point_collapse_times(
     depends = {"draws": str(draws), "tolerance": str(tolerance), "seed": str(seed), "device": str(torch_device)}
     if out is not None:
         depends |= {"X": mark(X), "rows": mark(chosen), "groups": mark(group), "nearest": mark(nearest)}
-    keep = Rows(out, depends, what="collapse of points")
+        # rows are stored by block: what a block holds hangs on clusters, which another processor may cut otherwise
+        depends |= {
+            "order": mark(points.order),
+            "blocks": mark(np.array([len(block) for block in blocks])),
+        } | versions()
+    keep, lock = Rows(out, depends, what="collapse of points", argument=argument), threading.Lock()
 
     def take(k: int, values: dict[str, np.ndarray]) -> None:
         nonlocal done
-        for name in QUANTITIES:
-            found[name][points.order[blocks[k]]] = values[name]
-        done += len(blocks[k])
-        if progress:
-            progress(done, len(chosen))
+        with lock:
+            for name in QUANTITIES:
+                found[name][points.order[blocks[k]]] = values[name]
+            done += len(blocks[k])
+            if progress:
+                progress(done, len(chosen))
 
     def one(k: int, ratio: float) -> None:
         if not keep.has(k):
             keep.put(k, _solve(k, points, blocks, group, nearest, ratio, tolerance))
         take(k, keep.get(k))
 
-    one(0, FIRST_RATIO)
+    with alone(torch_device):
+        one(0, FIRST_RATIO)
     ratios = (found["t"] / found["onset"])[points.order[blocks[0]]]
     ratio = float(np.median(ratios[np.isfinite(ratios)])) if np.isfinite(ratios).any() else FIRST_RATIO
     if scheduler is None:
-        in_threads(lambda k: one(k, ratio), range(1, len(blocks)), torch_device)
+        with alone(torch_device):
+            in_threads(lambda k: one(k, ratio), range(1, len(blocks)), torch_device)
     else:
         shared = points, blocks, group, nearest, ratio, tolerance
         options = {"shared": shared, "keep": keep, "scheduler": scheduler, "chunk": TASK}

@@ -66,7 +66,7 @@ def audit_points(
     """
     options = {"draws": draws, "seed": seed, "device": device}
     out = folder / NUMBERS if folder and cost(data.P, data.N, draws) > CHEAP else None
-    more = {"out": out, "scheduler": scheduler, "progress": progress}
+    more = {"out": out, "argument": "--out", "scheduler": scheduler, "progress": progress}
     points = point_collapse_times(data.X, duplicates=duplicates, **more, **options)
     twin = None
     if spectrum is not None:

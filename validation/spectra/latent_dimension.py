@@ -82,8 +82,8 @@ def second_difference_dimension(values: Any, *, factor: float = 10.0, discard: i
     r"""Position of the first bend of each sorted spectrum, the estimate of [AVSP24].
 
     Of :math:`s_1\ge s_2\ge\dots\ge s_N` the `discard` largest are left out; the first of the others at which the second
-    difference :math:`|s_{i+1}-2s_i+s_{i-1}|` passes `factor` times the median of all is where the fall begins, and the
-    estimate is N - i, those below it.
+    difference :math:`|s_{i+1}-2s_i+s_{i-1}|` passes `factor` times the median of all those kept is where the fall begins, and the
+    estimate is N - i + 1: that value and those below it.
 
     Parameters
     ----------
@@ -92,10 +92,10 @@ def second_difference_dimension(values: Any, *, factor: float = 10.0, discard: i
 
     Returns
     -------
-    (...) integers between 0 and N; N where no second difference is that large
+    (...) integers from 2 to N - discard - 1, or N where no second difference is that large
 
     The failure that looks normal: it looks for the first bend, not for the largest. A clean step counts one direction more
-    than lie below it, since the fall begins at the last value above; on a spectrum with noise of its own (sampled frames,
+    than lies below it, since the fall begins at the last value above; on a spectrum with noise of its own (sampled frames,
     networks) the first outlier among the second differences is the answer, and a plateau that is exactly flat has a median
     of rounding, which any step passes. Source: [AVSP24].
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from validation.score.engine.block import Block, Candidates
+from validation.score.engine.copies import Copies
 from validation.score.engine.policy import ACCURACY
 from validation.score.engine.pruning import Clusters
 from validation.score.engine.reduced import Reduced
@@ -22,7 +23,7 @@ from validation.score.engine.tile_pass import full_factors
 __all__ = ["Part", "candidates_of_nearest", "coordinates_to_screen", "decide"]
 
 TYPICAL = 8.0  # rounding errors are this much below their bound, or further
-COMMON = 3e-5  # error of a weight that many copies of a pattern may share
+COMMON = 4e-5  # bound on the error of a weight that many copies of a pattern may share
 
 
 @dataclass(eq=False)
@@ -216,9 +217,8 @@ def _by_sums(block: Block, cut: float, dtype: torch.dtype, most: float, floor: t
     depth = torch.minimum((typical / tolerance).log() + 2 * error, reach)
     depth = torch.where(error > 0.1, reach, depth)
     depth = torch.where(typical > tolerance, depth, -1.0)
-    if dtype == torch.float32 and block.data.copies_radius > 0:
-        common = block.error(dtype, radius=block.data.copies_radius) / (block.t * TYPICAL)
-        depth = torch.where(common > COMMON, reach, depth)
+    if dtype == torch.float32 and (copies := block.data.derived(Copies).radius) > 0:
+        depth = torch.where(block.error(dtype, radius=copies) > COMMON * block.t, reach, depth)
     found = weigh(block, dtype, cut, reach, depth, most, floor)
     if found is None:
         return None

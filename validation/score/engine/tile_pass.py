@@ -18,7 +18,7 @@ from validation.score.kernels import add_sparse_rows, screen_rows, weigh_rows
 
 __all__ = ["Factors", "Found", "TilePass", "full_factors", "within"]
 
-CARRIED = 16  # tiles whose weighted patterns are added in the products' precision
+CARRIED = 1 << 16  # patterns whose weighted sum is kept in the products' precision before it goes into the total
 Entries = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # row, position, v
 
 
@@ -102,12 +102,15 @@ class TilePass:
             limits = limits.numpy()
         step = self._weigh_compiled if self.block.compiled else self._weigh_generic
         found, listed = [], 0
-        for k, (start, stop) in enumerate(self.plan, 1):
+        carried, end = 0, self.plan[-1][1]
+        for start, stop in self.plan:
             products, h, tile = self._products(start, stop)
             row, column, value = step(products, h, tile, cut, limits)
-            if k % CARRIED == 0 or k == len(self.plan):
+            carried += stop - start
+            if carried >= CARRIED or stop == end:
                 self.mean.add_(self.recent)
                 self.recent.zero_()
+                carried = 0
             if row.shape[0]:
                 found.append((row, column + start, value))
                 listed += row.shape[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -28,7 +27,6 @@ __all__ = ["DTYPES", "LARGEST", "TrainingSet", "rounding"]
 Derived = TypeVar("Derived")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 CENTRE_ROWS = 8192  # rows that fix the centre: any point near the data does, and a memory-mapped file is read once less
-MANY = 64  # copies of a pattern
 LARGEST = 1e15  # entries whose products stay in float32
 
 
@@ -121,16 +119,6 @@ class TrainingSet:
     def norms(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
         """(T,) half squared norms that go with products in `dtype`: of the rounded rows, in `dtype` (float32 for bfloat16)."""
         return self._norms[dtype][start:stop]
-
-    @cached_property
-    def copies_radius(self) -> float:
-        """Largest `|xi - c|` among patterns of which there are many copies, 0 where there are none.
-
-        Copies share every rounding of their products, which then does not average out. Patterns of one norm count as copies.
-        """
-        ordered = self.half_norms.sort().values
-        many = ordered[MANY - 1 :] == ordered[: 1 - MANY]
-        return math.sqrt(2 * float(ordered[MANY - 1 :][many].max())) if bool(many.any()) else 0.0
 
     def derived(self, kind: type[Derived]) -> Derived:
         """`kind(self)`, made when first asked for and kept."""

@@ -318,7 +318,7 @@ def test_a_training_set_is_freed_with_its_last_reference():
     """At once: its arrays are large, and a circle would hold them until Python looks for circles."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40_000, 64)).astype(np.float32)
-    E = EmpiricalScore(X)
+    E = EmpiricalScore(X, policy="float32")  # which has principal axes, and they the set
     gc.disable()
     try:
         x = X[:64] + 0.1 * rng.standard_normal((64, 64))

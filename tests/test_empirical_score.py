@@ -297,9 +297,9 @@ def test_what_is_not_alike_does_not_count_as_copies():
     error = np.linalg.norm(E.score(x, 0.1) - exact, axis=1) / np.linalg.norm(exact, axis=1)
     assert error.max() < 2e-5
     assert E.statistics["method"] == ["float32 sums"]
-    sphere = rng.permuted(np.tile(rng.standard_normal(64), (4000, 1)), axis=1)  # one norm, and the centre near zero
-    sphere -= sphere.mean(axis=0)
-    for rows, many in ((sphere / np.linalg.norm(sphere, axis=1, keepdims=True), False), (X, True), (X[:63], False)):
+    corners = rng.choice([-1.0, 1.0], size=(2000, 64))
+    corners = np.concatenate([corners, -corners])  # all of one norm about a centre at zero, and no two alike
+    for rows, many in ((corners, False), (X, True), (X[:63], False)):
         assert (EmpiricalScore(rows.astype(np.float32))._data.derived(Copies).radius > 0) == many
 
 
@@ -312,6 +312,24 @@ def _copies(P: int, N: int, B: int, t: float, near: float, far: float):
     energy = ((x[:, None] - kinds.astype(np.float32)) ** 2).sum(2) / 2
     w = counts * np.exp(-(energy - energy.min(1, keepdims=True)) / t)
     return x, X, w @ kinds.astype(np.float32).astype(float) / w.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("policy", list(POLICIES))
+def test_patterns_that_come_nearer_from_tile_to_tile(policy, dtype):
+    """The reference rises in every tile, before and after what was summed went into the float64 total."""
+    rng = np.random.default_rng(0)
+    P, N, t = 200_000, 6, 3.0
+    X = rng.standard_normal((P, N)).astype(np.float32)
+    x = np.full((5, N), 2.0) + 0.1 * rng.standard_normal((5, N))
+    X = X[np.argsort(-((X - 2.0) ** 2).sum(1))]
+    exponent = -((x[:, None] - X) ** 2).sum(2) / (2 * t)
+    w = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+    E = EmpiricalScore(X, dtype=dtype, policy=policy)
+    np.testing.assert_allclose(
+        E.denoise(x, t), w @ X / w.sum(1, keepdims=True), rtol=4e-5 if dtype == "float32" else 1e-10
+    )
+    assert E.statistics["method"] == [f"{dtype} sums"]
 
 
 def test_a_training_set_is_freed_with_its_last_reference():

@@ -323,6 +323,11 @@ def test_collapse_of_every_point_goes_on_from_its_blocks(tmp_path, monkeypatch, 
     assert 3 not in before
     with pytest.raises(DomainError, match="seed"):
         collapse.point_collapse_times(X, draws=8, seed=1, out=out)
+    for name, other in (("ROWS", 16), ("versions", lambda: {"torch": "0"})):  # rows of other blocks, of another torch
+        with monkeypatch.context() as here:
+            here.setattr(collapse, name, other)
+            with pytest.raises(DomainError, match="blocks" if name == "ROWS" else "torch"):
+                collapse.point_collapse_times(X, draws=8, out=out)
     told, stored = [], tmp_path / "points.nc.partial" / f"row_{before[-1]:06d}.npz"
     with np.load(stored) as file:
         row = dict(file)

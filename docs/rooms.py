@@ -68,7 +68,7 @@ def picture() -> str:
     def drawn(name: str) -> str:
         return "validation.experiments" if name.startswith("validation.experiments") else name
 
-    ground = {"numerics.domain", "numerics.kernel_cache", "numerics.store", *FLOORS}
+    ground = {"numerics.domain", "numerics.kernel_cache", "numerics.store", "numerics.thread_count", *FLOORS}
     ground |= {"theory.notation", "theory.sources", "theory.result"}
     for source, targets in arrows().items():
         if drawn(source) not in ground:

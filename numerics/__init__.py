@@ -2,6 +2,6 @@
 
 import os as _os
 
-# numba's OpenMP kernels set the number of threads of the whole process, torch's too: theirs is the one that was asked for
+# numba counts hyperthreads; where a number of threads is asked for, it is numba's too
 if _os.environ.get("OMP_NUM_THREADS", "").isdecimal() and int(_os.environ["OMP_NUM_THREADS"]) > 0:
     _os.environ.setdefault("NUMBA_NUM_THREADS", _os.environ["OMP_NUM_THREADS"])

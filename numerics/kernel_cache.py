@@ -29,6 +29,8 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.serialize import dumps
 
+from numerics.thread_count import keep_thread_count
+
 __all__ = ["cache_folder", "keep", "log", "njit"]
 
 log = logging.getLogger("geomem")
@@ -199,13 +201,13 @@ class _KernelCache(FunctionCache):
 
 
 def njit(*function: Callable, **options: Any) -> Any:
-    """`numba.njit`, whose `cache=True` follows this module's policy."""
+    """`numba.njit`, whose `cache=True` follows this module's policy; `parallel=True` kernels are called from Python only."""
     kept = options.pop("cache", False)
 
     def compiled(f: Callable) -> Any:
         dispatcher = numba.njit(**options)(f)
         if kept and hasattr(dispatcher, "enable_caching"):  # with the JIT disabled it is f itself
             dispatcher._cache = _KernelCache(f)
-        return dispatcher
+        return keep_thread_count(dispatcher) if options.get("parallel") else dispatcher
 
     return compiled(*function) if function else compiled

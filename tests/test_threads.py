@@ -1,4 +1,7 @@
-"""The number of threads asked for is that of torch and of numba, before and after compiled kernels."""
+"""Parallel kernels leave torch's number of threads as it is, and numba runs on the number that was asked for.
+
+torch's own number is at most that of the physical cores, as MKL counts them: on two hyperthreads of one core it is 1 where 2 were asked.
+"""
 
 import os
 import subprocess
@@ -11,15 +14,54 @@ import numpy as np
 import torch
 from theory.phase_diagram import phase_diagram
 
+before = torch.get_num_threads()
 phase_diagram(np.geomspace(0.1, 1, 8), np.geomspace(0.1, 1, 8))
 import numba
-print(torch.get_num_threads(), numba.get_num_threads())
+print(before, torch.get_num_threads(), numba.get_num_threads())
+"""
+LATE = """
+import numpy as np
+from theory.phase_diagram import phase_diagram
+
+phase_diagram(np.geomspace(0.1, 1, 8), np.geomspace(0.1, 1, 8))
+import torch
+print(torch.get_num_threads())
 """
 
 
-@pytest.mark.parametrize("asked", ["1", "2"])
-def test_kernels_leave_the_number_of_threads_as_it_is(asked):
+def run(code, asked):
     environment = os.environ | {"OMP_NUM_THREADS": asked}
     environment.pop("NUMBA_NUM_THREADS", None)
-    run = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True)
-    assert run.stdout.split() == [asked, asked]
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+# more threads than there are cores: numba's number and torch's then differ on every machine
+@pytest.mark.parametrize("asked", ["1", "2", str(2 * (os.cpu_count() or 1) + 1)])
+def test_kernels_leave_the_number_of_threads_as_it_is(asked):
+    before, after, numba = run(CODE, asked)
+    assert after == before
+    assert numba == asked
+
+
+def test_torch_imported_after_kernels_has_its_own_number():
+    asked = str(2 * (os.cpu_count() or 1) + 1)
+    assert run(LATE, asked) == run("import torch\nprint(torch.get_num_threads())", asked)
+
+
+def test_an_error_in_a_kernel_leaves_the_number_as_it_is():
+    torch = pytest.importorskip("torch")
+    from numerics.thread_count import keep_thread_count
+
+    before = torch.get_num_threads()
+
+    def fails():
+        torch.set_num_threads(before + 1)
+        raise ZeroDivisionError
+
+    try:
+        with pytest.raises(ZeroDivisionError):
+            keep_thread_count(fails)()
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)

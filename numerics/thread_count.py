@@ -1,7 +1,7 @@
 """Parallel kernels leave torch's number of threads as it is.
 
-numba's OpenMP layer sets the number of threads of the calling thread, and torch reads the same setting. The two numbers differ where
-MKL counts cores and numba counts hyperthreads: torch would then run on twice as many threads after the first kernel.
+numba's OpenMP layer sets the number of threads of the calling thread, and torch reads the same setting. The two numbers
+differ where MKL counts cores and numba counts hyperthreads: torch would run on twice as many threads after the first kernel.
 """
 
 from __future__ import annotations

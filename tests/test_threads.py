@@ -1,6 +1,6 @@
 """Parallel kernels leave torch's number of threads as it is, and numba runs on the number that was asked for.
 
-torch's own number is at most that of the physical cores, as MKL counts them: on two hyperthreads of one core it is 1 where 2 were asked.
+torch's own number is at most that of the cores, as MKL counts them: on two hyperthreads of one core it is 1 where 2 are asked.
 """
 
 import os

@@ -21,6 +21,7 @@ __all__ = [
     "positive",
     "printable",
     "shaped",
+    "times",
 ]
 
 LARGEST_SEED = (1 << 63) - 1  # of torch's generators
@@ -88,17 +89,21 @@ def shaped(name: str, value: Any, *, allowed: str = "numbers, or an array of one
 
 def finite(name: str, value: Any, *, allowed: str = "finite real numbers") -> np.ndarray:
     """`value` as a float64 array, every entry finite, or `DomainError`. Text and complex numbers are no real numbers."""
-    array = shaped(name, value, allowed=allowed)
-    if array.dtype.kind not in "buifO":
-        raise DomainError(name, value, allowed)
-    try:
-        array = array.astype(np.float64, copy=False)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DomainError(name, value, allowed) from error
+    array = _real(name, value, allowed)
     bad = ~np.isfinite(array)
     if bad.any():
         raise DomainError(name, _first(array, bad), allowed)
     return array
+
+
+def _real(name: str, value: Any, allowed: str) -> np.ndarray:
+    array = shaped(name, value, allowed=allowed)
+    if array.dtype.kind not in "buifO":
+        raise DomainError(name, value, allowed)
+    try:
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DomainError(name, value, allowed) from error
 
 
 def positive(name: str, value: Any, *, allowed: str = "finite and > 0") -> np.ndarray:
@@ -114,6 +119,15 @@ def nonnegative(name: str, value: Any, *, allowed: str = "finite and >= 0") -> n
     array = finite(name, value, allowed=allowed)
     if (array < 0).any():
         raise DomainError(name, _first(array, array < 0), allowed)
+    return array
+
+
+def times(name: str, value: Any, *, allowed: str = "numbers >= 0, infinity allowed") -> np.ndarray:
+    """`value` as a float64 array, every entry >= 0 or infinite, or `DomainError`."""
+    array = _real(name, value, allowed)
+    bad = ~(array >= 0)
+    if bad.any():
+        raise DomainError(name, _first(array, bad), allowed)
     return array
 
 

@@ -114,6 +114,19 @@ def test_linear_network_ends_at_the_finite_sample_loss(P, t):
     assert curve.test == pytest.approx([HARMONIC.mean_variance, end.test], rel=1e-11)
 
 
+@pytest.mark.parametrize("model", [Isotropic(1.0), HARMONIC])
+def test_linear_network_is_best_before_its_end_where_noise_is_large(model):
+    """tau = log(1 + <r^2>/(gamma <r>^2))/2t for t far above r, error of order r/t; below the variances the loss only falls."""
+    N, t = 256, 1e5
+    P = 0.5 * N
+    square = float(np.mean(model.eigenvalues**2)) if isinstance(model, Spectrum) else 1.0
+    best = np.log1p(square / (2 * model.mean_variance**2)) / (2 * t)
+    tau = best * np.linspace(0.98, 1.02, 401)
+    assert tau[linear_network_curve(model, tau, P=P, N=N, t=t).test.argmin()] == pytest.approx(best, rel=1e-3)
+    small = linear_network_curve(model, np.append(np.geomspace(1e-3, 1e6, 60), np.inf), P=P, N=N, t=0.01).test
+    assert (np.diff(small) < 1e-12).all()
+
+
 def test_linear_network_follows_gradient_flow():
     """N = 60, P = 25, 150 draws: 4.5 standard errors (false alarm 7e-6 each), 1.5 % for 1/N; control: the population."""
     r, P, t, tau = np.sort(1 / np.arange(1, 61.0))[::-1], 25, 0.02, np.array([0.1, 1.0, 10.0])

@@ -36,7 +36,7 @@ from theory.training.action import (
     z,
 )
 from theory.training.limits import ManyFeatures
-from theory.training.moments import _by_quadrature
+from theory.training.moments import _by_quadrature, _nested
 from validation.experiments import training_time
 from validation.experiments.training_time import Preset, draw, flow
 
@@ -64,6 +64,41 @@ def test_closed_moments_against_forty_digits():
             sp.N(e.subs({c: sp.Rational(8, 15), total: sp.Rational(13, 15)}), 40) for e in closed_form_moments(name)
         ]
         assert [m.a, m.v2, m.s2] == pytest.approx([float(e) for e in exact], rel=1e-13)
+
+
+@pytest.mark.parametrize("sigma2", [1e2, 1e4, 1e8])
+def test_moments_of_a_saturated_activation(sigma2):
+    """s^2 against an integral over the field itself, where tanh is steep; erf by panels against its closed form."""
+    t = 0.1
+    m = feature_moments("tanh", t, sigma2)
+    x, w = np.polynomial.hermite_e.hermegauss(80)
+    w = w / w.sum()
+    field, h = np.linspace(-24, 24, 4001, retstep=True)
+    values = np.tanh(field[:, None] + np.sqrt(m.Delta) * x)
+    spread = values**2 @ w - (values @ w) ** 2
+    shared = m.decay * sigma2
+    density = np.exp(-(field**2) / (2 * shared)) / np.sqrt(2 * np.pi * shared)
+    own = h * (density * spread).sum() - m.a**2 * m.Delta
+    assert m.s2 == pytest.approx(own, rel=1e-9)
+    slope = h * (density * ((1 - values**2) @ w)).sum()
+    assert m.a == pytest.approx(slope, rel=1e-9)
+    e = feature_moments("erf", t, sigma2)
+    assert [e.a, e.v2, e.s2] == pytest.approx(_nested(activation("erf"), e.decay * sigma2, e.Delta), rel=1e-9)
+
+
+def test_kinked_moments_keep_their_digits_at_any_ratio():
+    """relu: s^2 tends to Delta/4, a difference of numbers 10^15 times as large."""
+    for sigma2, t in ((1e4, 1e-4), (1e8, 10.0), (1.0, 1e-10)):
+        m = feature_moments("relu", t, sigma2)
+        kink = np.sqrt(m.decay * sigma2 / m.Delta)  # of s^2, relative to the leading order, 1/kink is the next
+        assert abs(m.s2 / (m.Delta / 4) - 1) < 1 / kink
+
+
+def test_moments_that_are_infinite_are_refused():
+    with pytest.raises(DomainError, match="finite Gaussian moments"):
+        feature_moments(sp.exp(sp.Symbol("x") ** 2), 0.1)
+    with pytest.raises(DomainError, match="converge"):
+        feature_moments("sin", 10.0, 1e8)
 
 
 def test_moments_by_their_published_definition():
@@ -144,7 +179,7 @@ def test_density_against_thirty_digits_and_its_mass():
     ours = SMALL.density(values)
     p, n, a, b, v, s = SMALL.parameters
     for value, density in zip(values, ours, strict=True):
-        g, x = (complex(u[0]) for u in SMALL._gram.resolvent.on_axis(np.array([value])))
+        g, x = (complex(u[0]) for u in SMALL._gram.resolvent.on_axis(np.array([value - s])))
         with mpmath.workdps(40):
 
             def system(gg, xx, value=value):
@@ -394,8 +429,19 @@ def test_stopping_time_is_the_minimum():
     best = SMALL.stopping_time
     test = SMALL.learning_curve(best * np.array([0.7, 1.0, 1.4])).test
     assert test[1] < min(test[0], test[2])
-    late = RandomFeatures(Isotropic(1.0), psi_p=2, psi_n=1e8, t=0.2, activation="identity")
-    assert late.learning_curve(np.inf).test <= late.learning_curve(1e3).test + 1e-9
+
+
+@pytest.mark.parametrize(
+    "rf",
+    [
+        RandomFeatures(Isotropic(1.0), psi_p=2, psi_n=1e8, t=0.2, activation="identity"),
+        RandomFeatures(Isotropic(1.0), psi_p=64, psi_n=8, t=1e6),
+        RandomFeatures(Isotropic(1.0), psi_p=64, psi_n=8, t=1e12),
+    ],
+)
+def test_a_rise_by_rounding_is_no_reason_to_stop(rf):
+    assert rf.stopping_time == np.inf
+    assert rf.learning_curve(np.inf).test <= rf.learning_curve(np.geomspace(1, 1e6, 40)).test.min() * (1 + 1e-9)
 
 
 def test_contour_has_converged():
@@ -462,3 +508,73 @@ def test_experiment_agrees():
     result = training_time.run("quick")
     assert result.count()["disagree"] == 0
     assert result.count()["agree"] >= 12
+
+
+@pytest.mark.parametrize("act", ["tanh", "relu", "sign"])
+@pytest.mark.parametrize(
+    ("psi_p", "psi_n", "t"), [(64, 8, 0.02), (0.5, 4, 1.0), (4, 0.3, 0.1), (3, 3, 1e-3), (64, 8, 1e-6)]
+)
+def test_end_of_training_by_the_resolvent_at_zero(act, psi_p, psi_n, t):
+    """Two routes: z = 0 alone, and the contour around the spectrum."""
+    rf = RandomFeatures(TWO, psi_p, psi_n, t, act)
+    end = rf.learning_curve(np.inf)
+    assert rf.final_losses() == pytest.approx((float(end.train), float(end.test)), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "psi_p", "psi_n", "t", "act"),
+    [
+        (Isotropic(1.0), 64, 8, 1e-12, "tanh"),  # the lowest bulk at 1e-13 of the highest
+        (Isotropic(1.0), 64, 8, 100.0, "tanh"),  # a bulk 1e-6 above the atom
+        (Isotropic(1.0), 64, 8, 1e6, "tanh"),  # and one that rounding does not tell from it
+        (Isotropic(1.0), 64, 0.01, 0.1, "tanh"),
+        (Isotropic(1.0), 1e-3, 1e3, 0.1, "tanh"),
+        (Isotropic(1.0), 1, 4, 0.1, "identity"),  # a hard edge at 0
+        (Subspaces([0.5, 0.5], [1e4, 1e-6]), 8, 4, 1e-4, "relu"),  # ten decades of eigenvalues
+    ],
+)
+def test_masses_at_the_ends_of_the_domain(model, psi_p, psi_n, t, act):
+    rf = RandomFeatures(model, psi_p, psi_n, t, act)
+    assert rf.masses.sum() + rf.atom[1] == pytest.approx(1, abs=2e-6)
+
+
+def test_density_is_followed_over_ten_decades():
+    """A bulk alone, with nothing above it asked for on the way."""
+    rf = RandomFeatures(Subspaces([0.5, 0.5], [1e4, 1e-6]), 8, 4, 1e-4, "relu")
+    low, high = rf.support[0]
+    inside = low + (high - low) * np.array([0.1, 0.5, 0.9])
+    assert (rf.density(inside) > 0).all()
+    assert rf.density(inside)[0] == pytest.approx(rf.density(np.append(inside, 100.0))[0], rel=1e-9)
+
+
+@pytest.mark.parametrize(("features", "samples"), [(0.5, 4), (64, 0.5), (64, 0.01)])
+def test_without_a_bulk_of_samples_edges_are_the_support(features, samples):
+    rf = RandomFeatures(Isotropic(1.0), features, samples, 0.1)
+    assert rf.edges.tolist() == rf.support.tolist()
+    assert rf.memorization_time == pytest.approx(features / (rf.moments.Delta * rf.support[0, 0]))
+    assert PUBLISHED.edges.tolist() != PUBLISHED.support.tolist()
+
+
+def test_linear_features_memorise_nothing():
+    rf = RandomFeatures(Isotropic(1.0), 8, 4, 0.1, "identity")
+    assert rf.window == (pytest.approx(11), np.inf)
+    assert rf.direction_times(1.0)[1] == np.inf
+    with pytest.raises(DomainError, match=r"psi_p = 1\.0"):
+        _ = RandomFeatures(Isotropic(1.0), 1, 4, 0.1, "identity").stopping_time
+
+
+@pytest.mark.parametrize(
+    ("ask", "name"),
+    [
+        (lambda: SMALL.learning_curve("a"), "tau = a"),
+        (lambda: SMALL.learning_curve([1.0, np.nan]), "tau = nan"),
+        (lambda: SMALL.learning_curve(1.0, [1, 0.5]), "variance = "),
+        (lambda: SMALL.final_losses("x"), "draws = x"),
+        (lambda: SMALL.final_losses(0.5), "draws = 0.5"),
+        (lambda: SMALL.final_losses(2, [1.0, 2.0]), "ridge = "),
+        (lambda: RandomFeatures(TWO, [1, 2], 3, 0.1), "psi_p = "),
+    ],
+)
+def test_bad_arguments_are_named(ask, name):
+    with pytest.raises(DomainError, match=name):
+        ask()

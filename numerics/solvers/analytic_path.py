@@ -20,6 +20,7 @@ _NEAR = 0.05  # the same where a neighbour's solution on the real axis is the st
 _TIGHT = 2e-15  # relative step at which Newton's method ends
 _DOUBLE = 1e-5  # at a double root, where an edge is, it stalls: the least step that is then taken for converged
 _SMALLEST = 1e-9  # fraction of a segment below which it is given up
+_STRIDE = 10.0  # ratio of the ends of a segment along the ray
 
 
 def polish(system, u, v, z, p, w, l):
@@ -123,9 +124,17 @@ def settle(system, ends, turn, u0, v0, z0, sign, p, w, l, u_end, v_end, ok):
                 total += n + 1
                 good = good and first < _NEAR and sign * u.imag > 1e-4 * abs(u)
         if not good:
-            u0, v0, n, good = advance(system, u0, v0, z0, turn * z1, sign, p, w, l)
-            z0 = turn * z1
-            total += n
+            good = True
+            while good and abs(z0) > _STRIDE * abs(
+                z1
+            ):  # a straight line would spend its least step on the last decades
+                u0, v0, n, good = advance(system, u0, v0, z0, z0 / _STRIDE, sign, p, w, l)
+                z0 /= _STRIDE
+                total += n
+            if good:
+                u0, v0, n, good = advance(system, u0, v0, z0, turn * z1, sign, p, w, l)
+                z0 = turn * z1
+                total += n
             if not good:
                 ok[i:] = False
                 return total
@@ -141,7 +150,8 @@ def settle(system, ends, turn, u0, v0, z0, sign, p, w, l, u_end, v_end, ok):
 
 _FUNCTIONS = (polish, advance, trace, settle)
 _CONSTANTS = {
-    name: globals()[name] for name in ("MAX_NEWTON", "_FEW", "_CLOSE", "_TIGHT", "_NEAR", "_DOUBLE", "_SMALLEST")
+    name: globals()[name]
+    for name in ("MAX_NEWTON", "_FEW", "_CLOSE", "_TIGHT", "_NEAR", "_DOUBLE", "_SMALLEST", "_STRIDE")
 }
 
 

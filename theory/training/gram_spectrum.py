@@ -42,14 +42,17 @@ class GramSpectrum:
     lines: np.ndarray
 
     def density(self, values: np.ndarray) -> np.ndarray:
-        """Density of the continuous part at real values; 0 outside the bulks."""
-        z = np.asarray(values, dtype=float)
-        rho = np.zeros(z.shape)
-        inside = z > self.resolvent.parameters[5]
+        """Density of the continuous part at real values; 0 outside the bulks, NaN where the resolvent could not be followed."""
+        return self._density(np.asarray(values, dtype=float) - self.resolvent.parameters[5])
+
+    def _density(self, above: np.ndarray) -> np.ndarray:
+        """The density at s^2 + above."""
+        rho = np.zeros(above.shape)
+        inside = above > 0
         if inside.any():
-            g, _ = self.resolvent.on_axis(z[inside])
+            g, _ = self.resolvent.on_axis(above[inside])
             q = self.resolvent.q(g)
-            rho[inside] = np.where(np.abs(q.imag) > 1e-11 * np.abs(q), q.imag / np.pi, 0.0)
+            rho[inside] = np.where(np.abs(q.imag) <= 1e-11 * np.abs(q), 0.0, q.imag / np.pi)
         return rho
 
     @property
@@ -61,15 +64,20 @@ class GramSpectrum:
         directions = 1.0 if b2 > 0 else 0.0
         return s2, max(0.0, 1 - (samples + directions) / psi_p)
 
-    @cached_property
+    @property
     def support(self) -> np.ndarray:
         """(B, 2) array of the edges of all bulks, in increasing order."""
-        s2, bound = self.resolvent.parameters[5], self.resolvent.bound
+        return self.resolvent.parameters[5] + self._above
+
+    @cached_property
+    def _above(self) -> np.ndarray:
+        """The edges, measured from s^2."""
+        bound = self.resolvent.bound
         lines = self.lines if self.lines.size <= _LINES else self.lines[[0, -1]]
         low = _DEEP * lines.min()
         grid = np.geomspace(low, bound, int(_PER_DECADE * np.log10(bound / low)))
         near = (lines[:, None] * (1 + _AROUND)).ravel()
-        z = s2 + np.union1d(grid, near[near < bound])
+        z = np.union1d(grid, near[near < bound])
         g, x = self.resolvent.on_axis(z)
         if not np.isfinite(g).all():
             raise DomainError(
@@ -79,7 +87,7 @@ class GramSpectrum:
         on = q.imag > _ON * np.abs(q)
         found = []
         if on[0]:  # a hard edge: eigenvalues go down to s^2
-            found.append(s2)
+            found.append(0.0)
         for i in np.flatnonzero(np.diff(on.astype(int))):
             inside = i + 1 if on[i + 1] else i
             found.append(self._edge(g[inside].real, x[inside].real, z[i], z[i + 1]))
@@ -106,10 +114,10 @@ class GramSpectrum:
 
     def _bisected(self, below: float, above: float) -> float:
         """The same by halving on whether there is density."""
-        dense = self.density(np.array([below, above])) > 0
+        dense = self._density(np.array([below, above])) > 0
         for _ in range(50):
             middle = 0.5 * (below + above)
-            if (self.density(np.array([middle]))[0] > 0) == dense[0]:
+            if (self._density(np.array([middle]))[0] > 0) == dense[0]:
                 below = middle
             else:
                 above = middle
@@ -120,10 +128,10 @@ class GramSpectrum:
         """(B,) array: fraction of the p eigenvalues in each bulk."""
         angle = np.pi * (np.arange(_NODES) + 0.5) / _NODES
         found = []
-        for low, high in self.support:
+        for low, high in self._above:
             # a bulk may span decades: the cosine is taken of the logarithm
             centre, half = 0.5 * np.log(low * high) if low > 0 else 0.0, 0.5 * np.log(high / low) if low > 0 else 0.0
             z = np.exp(centre - half * np.cos(angle)) if low > 0 else high * 0.5 * (1 - np.cos(angle))
             measure = z * half if low > 0 else 0.5 * high
-            found.append(np.pi / _NODES * (self.density(z) * measure * np.sin(angle)).sum())
+            found.append(np.pi / _NODES * (self._density(z) * measure * np.sin(angle)).sum())
         return np.array(found)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
+import mpmath
 import numpy as np
 import sympy as sp
 
@@ -33,7 +34,11 @@ variance = sp.Symbol("Gamma2", positive=True)  # Gamma^2: variance of each, c + 
 _x = sp.Symbol("x", real=True)
 _COEFFICIENTS = 240  # Hermite coefficients of a smooth activation
 _LEGENDRE = np.polynomial.legendre.leggauss(20)
+_REACH = 9.0  # of the normal law, in standard deviations
+_ENDS = 1e-6  # of E s^2 in its last quarters, from which it is not finite
 _TAIL = 1e-13  # of E s^2 that they may leave out; else nested quadrature
+_HALVINGS, _SETTLED = 5, 1e-9  # of its panels at most; relative change at which they are fine enough
+_DIGITS = 60  # of closed forms
 
 
 @dataclass(frozen=True)
@@ -136,43 +141,79 @@ def closed_form_moments(value: Any) -> tuple[sp.Expr, sp.Expr, sp.Expr] | None:
 def _by_quadrature(act: Activation, shared: float, noise: float) -> tuple[float, float, float]:
     r"""(a, v^2, s^2): :math:`K(c)=\sum_nc_n^2(c/\Gamma^2)^n` from Hermite coefficients, else nested panels."""
     total = shared + noise
-    x, w = _panels(np.asarray(act.breakpoints) / np.sqrt(total))
-    values = act.function(np.sqrt(total) * x)
+    x, w = _panels(_kinks(act) / np.sqrt(total), 1 / np.sqrt(total))
+    with np.errstate(over="ignore"):
+        values = act.function(np.sqrt(total) * x)
+        square = w @ values**2
+        ends = w[np.abs(x) > _REACH - 0.25] @ values[np.abs(x) > _REACH - 0.25] ** 2
+    if not (np.isfinite(square) and ends <= _ENDS * square):
+        raise DomainError("activation", act.name, "a function with finite Gaussian moments")
     previous, current = np.zeros_like(x), np.ones_like(x)
     coefficients = np.empty(_COEFFICIENTS)
     for n in range(_COEFFICIENTS):  # normalised Hermite polynomials
         coefficients[n] = w @ (values * current)
         previous, current = current, (x * current - np.sqrt(n) * previous) / np.sqrt(n + 1)
-    a = coefficients[1] / np.sqrt(total)
     squares = coefficients[2:] ** 2
     rest = w @ (values - coefficients[0] - coefficients[1] * x) ** 2
-    if abs(rest - squares.sum()) <= _TAIL * (w @ values**2):
+    if abs(rest - squares.sum()) <= _TAIL * square:
         n, log_share = np.arange(2, _COEFFICIENTS), np.log1p(-noise / total)
-        return a, float(squares @ np.exp(n * log_share)), float(-squares @ np.expm1(n * log_share))
-    v2 = _nested(act, shared, noise) - coefficients[0] ** 2 - a**2 * shared
-    return a, v2, rest - v2
+        v2, s2 = float(squares @ np.exp(n * log_share)), float(-squares @ np.expm1(n * log_share))
+        return float(coefficients[1] / np.sqrt(total)), v2, s2
+    return _nested(act, shared, noise)
 
 
-def _nested(act: Activation, shared: float, noise: float) -> float:
-    """E_u (E_v s)^2, the inner average with the kinks where they are for each u."""
-    scale = np.sqrt(noise)
-    # the inner average bends at each kink on the scale of the noise, which may be small: panels halve towards it
-    kinks = np.asarray(act.breakpoints) / np.sqrt(max(shared, 1e-300))
-    ladder = np.concatenate([[0.0], 0.25 * 0.5 ** np.arange(12), -0.25 * 0.5 ** np.arange(12)])
-    u, w = _panels((kinks[:, None] + ladder).ravel())
-    total = 0.0
+def _nested(act: Activation, shared: float, noise: float) -> tuple[float, float, float]:
+    """(a, v^2, s^2) on panels that are halved until nothing moves."""
+    before = None
+    for halvings in range(_HALVINGS):
+        *found, scale = _nested_once(act, shared, noise, 4 * 0.5**halvings)
+        if before is not None and np.allclose(found, before, rtol=_SETTLED, atol=_TAIL * scale):
+            return tuple(found)
+        before = found
+    raise DomainError("activation", act.name, "a function whose Gaussian moments converge on halved panels")
+
+
+def _nested_once(act: Activation, shared: float, noise: float, coarse: float) -> tuple[float, float, float, float]:
+    r"""(a, v^2, s^2, E s^2), squares averaged so that nothing cancels.
+
+    With :math:`m(u)=E_vs`: :math:`v^2=E(m-Em-a\sqrt cu)^2` and :math:`s^2=E(s-m-a\sqrt\Delta v)^2`.
+    """
+    total = shared + noise
+    x, w = _panels(_kinks(act) / np.sqrt(total), 1 / np.sqrt(total), coarse)
+    values = act.function(np.sqrt(total) * x)
+    mean, a, scale = w @ values, (w @ (values * x)) / np.sqrt(total), w @ values**2
+    # the inner average bends at each kink on the scale of the noise; for each node the inner panels are cut at the kinks
+    ratio = np.sqrt(max(shared, 1e-300))
+    u, w = _panels(_kinks(act) / ratio, min(1.0, np.sqrt(noise)) / ratio, coarse)
+    v2 = s2 = 0.0
     for node, weight in zip(u, w, strict=True):
         if weight > 1e-22:
-            kinks = (np.asarray(act.breakpoints) - np.sqrt(shared) * node) / scale
-            v, inner = _panels(kinks, panels=36)
-            total += weight * (inner @ act.function(np.sqrt(shared) * node + scale * v)) ** 2
-    return total
+            kinks = (np.asarray(act.breakpoints) - np.sqrt(shared) * node) / np.sqrt(noise)
+            v, inner = _panels(kinks, 1.0, 2 * coarse)
+            values = act.function(np.sqrt(shared) * node + np.sqrt(noise) * v)
+            m = inner @ values
+            v2 += weight * (m - mean - a * np.sqrt(shared) * node) ** 2
+            s2 += weight * (inner @ (values - m - a * np.sqrt(noise) * v) ** 2)
+    return float(a), float(v2), float(s2), float(scale)
 
 
-def _panels(kinks: np.ndarray, panels: int = 72) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the standard normal law: 20 Gauss-Legendre nodes on each panel of [-9, 9], cut at the kinks."""
+def _kinks(act: Activation) -> np.ndarray:
+    """Where the function bends sharply, or may: its kinks, and 0."""
+    return np.append(np.asarray(act.breakpoints, dtype=float), 0.0)
+
+
+def _panels(kinks: np.ndarray, finest: float, coarse: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of the standard normal law: 20 Gauss-Legendre nodes on each panel of [-_REACH, _REACH].
+
+    Panels are a quarter of `coarse` wide, and halve towards each of the `kinks` down to a quarter of `finest`.
+    """
     nodes, weights = _LEGENDRE
-    limits = np.union1d(np.linspace(-9, 9, panels + 1), kinks[np.abs(kinks) < 9])
+    halves = max(0, int(np.ceil(np.log2(coarse / finest))))
+    ladder = 0.25 * coarse * 0.5 ** np.arange(halves + 1)
+    near = (kinks[:, None] + np.concatenate([[0.0], ladder, -ladder])).ravel()
+    limits = np.union1d(
+        np.linspace(-_REACH, _REACH, int(np.ceil(8 * _REACH / coarse)) + 1), near[np.abs(near) < _REACH]
+    )
     half = np.diff(limits) / 2
     x = ((limits[:-1] + half)[:, None] + half[:, None] * nodes).ravel()
     return x, (half[:, None] * weights).ravel() * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
@@ -181,7 +222,7 @@ def _panels(kinks: np.ndarray, panels: int = 72) -> tuple[np.ndarray, np.ndarray
 @cache
 def _compiled(value: Any):
     found = closed_form_moments(value)
-    return None if found is None else sp.lambdify((c, variance), found, modules="numpy")
+    return None if found is None else sp.lambdify((c, variance), found, modules="mpmath")
 
 
 def feature_moments(value: Any, t: float, sigma2: float = 1.0) -> FeatureMoments:
@@ -219,15 +260,13 @@ def feature_moments(value: Any, t: float, sigma2: float = 1.0) -> FeatureMoments
     Delta, decay = t / (1 + t), 1 / (1 + t)
     shared = decay * sigma2
     closed = _compiled(act)
-    if closed is not None and _well_conditioned(act, Delta):
-        a, v2, s2 = (float(x) for x in closed(shared, shared + Delta))
+    if closed is not None:
+        with mpmath.workdps(
+            _DIGITS
+        ):  # s^2 is a difference: kinks leave sqrt(Delta) or Delta of it, smooth functions Delta^2
+            a, v2, s2 = (float(x) for x in closed(mpmath.mpf(shared), mpmath.mpf(shared) + mpmath.mpf(Delta)))
     else:
         a, v2, s2 = _by_quadrature(act, shared, Delta)
     if not np.isfinite([a, v2, s2]).all():
         raise DomainError("activation", act.name, "a function with finite Gaussian moments")
-    return FeatureMoments(float(a), float(np.sqrt(Delta) * a), max(float(v2), 0.0), max(float(s2), 0.0), Delta, decay)
-
-
-def _well_conditioned(act: Activation, Delta: float) -> bool:
-    """Whether the closed form's s^2, a difference, keeps ten digits: kinks give s^2 of order sqrt(Delta) or Delta."""
-    return bool(act.breakpoints) or Delta > 1e-4
+    return FeatureMoments(float(a), float(np.sqrt(Delta) * a), float(v2), float(s2), Delta, decay)

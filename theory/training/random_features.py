@@ -16,9 +16,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from numerics.display import Shown
-from numerics.domain import DomainError, finite, nonnegative, positive
+from numerics.domain import DomainError, finite, nonnegative, positive, times
 from theory.models import GaussianModel, covariance_law
 from theory.rem import spectral_nodes
+from theory.training.end_of_training import end_losses
 from theory.training.gram_spectrum import GramSpectrum
 from theory.training.learning_curves import ContourLosses, LearningCurve
 from theory.training.limits import bulk_edges, learning_eigenvalue, memorization_eigenvalue
@@ -30,6 +31,7 @@ __all__ = ["RandomFeatures"]
 
 _NODES = 60  # quadrature nodes of a bulk of the data's covariance
 _RIDGE = 1e-9  # of the largest eigenvalue's scale, in place of none
+_RISE = 1e-9  # of the least test loss that is more than rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +52,21 @@ class RandomFeatures(Shown):
     ----------
     edges : (B, 2) float64 array
         The memorisation bulk of [BUBM25] at leading order, :math:`s^2+v^2(1\mp\sqrt{\psi_p/\psi_n})^2`, then the exact
-        edges of the generalisation bulk (one or more intervals), in increasing order. Where the two have merged: `support`.
+        edges of the generalisation bulk (one or more intervals), in increasing order. Where the two have merged, and where
+        psi_p <= 1 or psi_n <= 1: `support`.
     support : (B, 2) float64 array
         Exact edges of every bulk. There is one more than in `edges`: see Notes.
     masses : (B,) float64 array
-        Fractions of the p eigenvalues, bulk by bulk of `support`.
+        Fractions of the p eigenvalues, bulk by bulk of `support`. With the atom they add up to 1.
     atom : (position, mass)
         Directions of feature space that no sample and no weight reaches.
     generalization_time : float
         :math:`\tau_{gen}=1/\Delta`, in units of training time: a scale, see `direction_times`.
     memorization_time : float
-        :math:`\tau_{mem}=\psi_p/(\Delta\lambda_{min})` with the lower edge of the memorisation bulk [BUBM25].
+        :math:`\tau_{mem}=\psi_p/(\Delta\lambda_{min})` with the lower edge of the memorisation bulk [BUBM25]; where psi_p <= 1
+        or psi_n <= 1, which have no such bulk, with that of `support`. Infinite where it is 0 (a linear activation).
     window : (generalization_time, memorization_time)
+        Opens where psi_n >> 1 and psi_p >> 1; with fewer features than dimensions it may be empty.
 
     Raises
     ------
@@ -94,10 +99,7 @@ class RandomFeatures(Shown):
 
     def __post_init__(self):
         for name in ("psi_p", "psi_n", "t"):
-            value = positive(name, getattr(self, name))
-            if value.ndim:
-                raise DomainError(name, getattr(self, name), "one number > 0")
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, _number(name, positive(name, getattr(self, name))))
         if not isinstance(self.model, GaussianModel):
             raise DomainError(
                 "model", type(self.model).__name__, "one of Isotropic, LinearManifold, Subspaces, Spectrum"
@@ -126,13 +128,15 @@ class RandomFeatures(Shown):
         return self.psi_p, self.psi_n, m.a**2 * m.decay, m.b**2, m.v2, m.s2
 
     @cached_property
+    def _resolvent(self) -> Resolvent:
+        return Resolvent(self.parameters, *self._spectrum)
+
+    @cached_property
     def _gram(self) -> GramSpectrum:
-        weights, values = self._spectrum
-        s2 = self.parameters[5]
-        lines = np.concatenate(
-            [memorization_eigenvalue(values, self.parameters) - s2, learning_eigenvalue(values, self.parameters)]
-        )
-        return GramSpectrum(Resolvent(self.parameters, weights, values), np.unique(lines[lines > 0]))
+        _, values = self._spectrum
+        above = (*self.parameters[:5], 0.0)  # s^2 only shifts
+        lines = np.concatenate([memorization_eigenvalue(values, above), learning_eigenvalue(values, above)])
+        return GramSpectrum(self._resolvent, np.unique(lines[lines > 0]))
 
     def density(self, values: Any) -> Any:
         """Density of the eigenvalues of U per feature, the atom left out.
@@ -161,11 +165,16 @@ class RandomFeatures(Shown):
     def atom(self) -> tuple[float, float]:
         return self._gram.atom
 
+    @property
+    def _has_bulk(self) -> bool:
+        """Whether there is a bulk of samples' eigenvalues beside those of the N directions."""
+        return self.psi_p > 1 and self.psi_n > 1
+
     @cached_property
     def edges(self) -> np.ndarray:
         low, high = bulk_edges(self.parameters)
         above = self.support[self.support[:, 0] > high]
-        if not len(above) or not high > low:
+        if not self._has_bulk or not len(above) or not high > low:
             return self.support
         return np.concatenate([[(low, high)], above])
 
@@ -175,7 +184,8 @@ class RandomFeatures(Shown):
 
     @property
     def memorization_time(self) -> float:
-        return self.psi_p / (self.moments.Delta * bulk_edges(self.parameters)[0])
+        lowest = bulk_edges(self.parameters)[0] if self._has_bulk else float(self.support[0, 0])
+        return self.psi_p / (self.moments.Delta * lowest) if lowest > 0 else np.inf
 
     @property
     def window(self) -> tuple[float, float]:
@@ -204,15 +214,21 @@ class RandomFeatures(Shown):
         """
         r = nonnegative("variance", variance)
         rate = 2 * self.moments.Delta / self.psi_p
-        found = tuple(
-            1 / (rate * eigenvalue(r, self.parameters)) for eigenvalue in (learning_eigenvalue, memorization_eigenvalue)
-        )
+        with np.errstate(divide="ignore"):  # a linear activation memorises nothing
+            found = tuple(
+                1 / (rate * eigenvalue(r, self.parameters))
+                for eigenvalue in (learning_eigenvalue, memorization_eigenvalue)
+            )
         return tuple(float(x) for x in found) if r.ndim == 0 else found
 
     @cached_property
     def _losses(self) -> ContourLosses:
+        if not self.support[0, 0] > 0:
+            raise DomainError(
+                "psi_p", self.psi_p, "other than 1 for a linear activation, whose eigenvalues then reach 0"
+            )
         return ContourLosses(
-            self._gram.resolvent,
+            self._resolvent,
             float(self.support[0, 0]),
             float(self.support[-1, 1]),
             self.moments.Delta,
@@ -236,7 +252,7 @@ class RandomFeatures(Shown):
         Raises
         ------
         DomainError
-            tau < 0 or NaN.
+            tau < 0 or NaN, or a linear activation at psi_p = 1, whose slowest rates reach 0.
 
         Notes
         -----
@@ -244,11 +260,9 @@ class RandomFeatures(Shown):
         there to a plateau ([U26] finds the peak at p = n times the noise draws per sample).
         Source: [ours: docs/derivations/training_time.md].
         """
-        times = np.asarray(tau, dtype=float)
-        if not (times >= 0).all():
-            raise DomainError("tau", tau, "numbers >= 0, infinity allowed")
-        r = None if variance is None else float(nonnegative("variance", variance))
-        return self._losses.curve(times, r)
+        tau = times("tau", tau)
+        r = None if variance is None else _number("variance", nonnegative("variance", variance))
+        return self._losses.curve(tau, r)
 
     def final_losses(self, draws: float = np.inf, ridge: float = 0.0) -> tuple[float, float]:
         """Training and test loss per dimension at the end of training, with finitely many draws of the noise a sample.
@@ -277,28 +291,32 @@ class RandomFeatures(Shown):
         >>> [round(RandomFeatures(Isotropic(1.0), psi_p=p, psi_n=3, t=0.2).final_losses(2, 1e-5)[1], 1) for p in (2, 6, 30)]
         [1.4, 25.5, 1.5]
         """
+        draws = _number("draws", times("draws", draws, allowed="a number >= 1, infinity for averaged noise"))
         if not draws >= 1:
             raise DomainError("draws", draws, "a number >= 1, infinity for averaged noise")
-        ridge = float(nonnegative("ridge", ridge))
+        ridge = _number("ridge", nonnegative("ridge", ridge))
         if np.isinf(draws):
             if ridge > 0:
                 raise DomainError(
                     "ridge", ridge, "0 where the noise is averaged out", "draws = 1e6 is close to infinity"
                 )
-            curve = self.learning_curve(np.inf)
-            return float(curve.train), float(curve.test)
+            found = end_losses(self._resolvent)
+            if found is None:
+                curve = self.learning_curve(np.inf)
+                found = float(curve.train), float(curve.test)
+            return found
         least = _RIDGE * float(np.sum(self.parameters[2:]))
         return final_losses(self.parameters, float(draws), *self._spectrum, max(ridge, least))
 
     @cached_property
     def stopping_time(self) -> float:
-        """Training time at which the test loss is least; infinite where it never rises again."""
-        rate = 2 * self.moments.Delta / self.psi_p
-        slow, fast = 1 / (rate * self.support[0, 0]), 1 / (rate * self.support[-1, 1])
+        """Training time at which the test loss is least; infinite where it never rises again (by more than a part in 10^9)."""
+        rate, losses = 2 * self.moments.Delta / self.psi_p, self._losses
+        slow, fast = 1 / (rate * losses.lowest), 1 / (rate * losses.highest)
         grid = np.geomspace(0.1 * fast, 30 * slow, 200)
         test = self.learning_curve(grid).test
         i = int(np.argmin(test))
-        if i == grid.size - 1 or self.learning_curve(np.inf).test <= test[i]:
+        if i == grid.size - 1 or self.final_losses()[1] <= test[i] * (1 + _RISE):
             return np.inf
         found = minimize_scalar(
             lambda u: float(self.learning_curve(np.exp(u)).test),
@@ -306,3 +324,10 @@ class RandomFeatures(Shown):
             method="bounded",
         )
         return float(np.exp(found.x))
+
+
+def _number(name: str, value: np.ndarray) -> float:
+    """The one number in `value`."""
+    if value.ndim:
+        raise DomainError(name, value, "one number")
+    return float(value)

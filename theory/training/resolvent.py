@@ -139,32 +139,37 @@ class Resolvent:
         samples = (1 + 1 / np.sqrt(psi_n)) ** 2
         return float(2 * (v2 * spread + A * features * samples * self.values.max()) + b2 * features + s2)
 
+    @property
+    def _unshifted(self) -> tuple[float, ...]:
+        """The parameters without s^2, which only shifts z: nothing cancels near the atom then."""
+        return (*self.parameters[:5], 0.0)
+
     def along(self, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """g and x at the points of a path in the upper half plane; NaN from where it could not be followed."""
-        path = np.asarray(path, dtype=complex)
+        path = np.asarray(path, dtype=complex) - self.parameters[5]
         far = 1j * _FAR * self.bound
         full = np.concatenate([far * np.geomspace(1, abs(path[0]) / abs(far), 12), path])
         us, vs, ok = np.empty_like(full), np.empty_like(full), np.zeros(full.size, dtype=bool)
         kernel().trace(
-            full, -full[0] / self.parameters[0], 1.0 + 0j, -1.0, self.parameters, self.weights, self.values, us, vs, ok
+            full, -full[0] / self.parameters[0], 1.0 + 0j, -1.0, self._unshifted, self.weights, self.values, us, vs, ok
         )
         us[~ok], vs[~ok] = np.nan, np.nan
         return us[12:], vs[12:]
 
-    def on_axis(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """g and x at real z > 0, as limits from the upper half plane."""
-        order = np.argsort(values)[::-1]
-        ends = np.asarray(values, dtype=float)[order]
+    def on_axis(self, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """g and x at real z = s^2 + above, above > 0, as limits from the upper half plane."""
+        order = np.argsort(above)[::-1]
+        ends = np.asarray(above, dtype=float)[order]
         turn = np.exp(1j * _RAIL)
         start = turn * max(ends[0], self.bound)
-        g, x = self.along(np.array([start]))
+        g, x = self.along(np.array([start + self.parameters[5]]))
         u, v, ok = (
             np.empty_like(ends, dtype=complex),
             np.empty_like(ends, dtype=complex),
             np.zeros(ends.size, dtype=bool),
         )
         if np.isfinite(g[0]):
-            kernel().settle(ends, turn, g[0], x[0], start, -1.0, self.parameters, self.weights, self.values, u, v, ok)
+            kernel().settle(ends, turn, g[0], x[0], start, -1.0, self._unshifted, self.weights, self.values, u, v, ok)
         u[~ok], v[~ok] = np.nan, np.nan
         back = np.argsort(order)
         return u[back], v[back]
@@ -179,5 +184,5 @@ class Resolvent:
         return psi_p * (g + b2), psi_p * A * x
 
     def system(self, g: complex, x: complex) -> tuple[complex, ...]:
-        """Constraint, z, and their derivatives by g and x."""
-        return kernel().system(complex(g), complex(x), self.parameters, self.weights, self.values)
+        """Constraint, z - s^2, and their derivatives by g and x."""
+        return kernel().system(complex(g), complex(x), self._unshifted, self.weights, self.values)

@@ -25,6 +25,7 @@ ENTRIES = (
     "memory_mapped",
     "spectra",
     "finite_size",
+    "random_features",
     "stacks",
     "start_up",
 )

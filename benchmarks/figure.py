@@ -10,7 +10,7 @@ from numerics.store import atomic
 
 __all__ = ["draw"]
 
-RATIOS = ("linear_times", "empirical_score", "memory_mapped", "spectra", "finite_size", "stacks")
+RATIOS = ("linear_times", "empirical_score", "memory_mapped", "spectra", "finite_size", "random_features", "stacks")
 
 
 def draw(rows: list[Row], path: Path) -> None:

@@ -71,6 +71,16 @@ def test_referee_of_the_saddle_point_is_the_kernel_s_number(benchmarks, t):
     assert saddle_point.referee(q, 1.001 * t, 40) != pytest.approx(value, rel=1e-6)
 
 
+def test_random_features_beside_their_referees(benchmarks):
+    from benchmarks import random_features
+    from benchmarks.harness import Settings
+
+    rows = {row.method: row for row in random_features.run(Settings(quick=True, tiny=True))}
+    assert rows["damped iteration, numpy"].error < 1e-3
+    assert rows["eigenvalues of one draw, N = 20"].error < 0.03
+    assert rows["ours: the resolvent at z = 0"].error < 1e-9
+
+
 def test_a_peer_that_is_missing_has_a_row(benchmarks, monkeypatch):
     from benchmarks import empirical_score, saddle_point
     from benchmarks.harness import Settings

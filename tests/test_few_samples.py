@@ -117,6 +117,8 @@ def test_training_on_few_points(tmp_path):
         assert np.isfinite(losses["network"].sel(where="training")).all()
         assert "nan" not in "".join(lines)
         assert "- on fresh points: fewer than 2 were kept back." in lines
+        assert "population" not in lines[1]  # it is not known, and no column says the linear denoiser's numbers twice
+        assert "The population is not known: states compare with the linear denoiser of the training set." in lines
 
 
 # --- eigenvalues of few samples -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from numerics.domain import DomainError
-from validation.audit.networks import audit_model
+from validation.audit.networks import audit_model, report_lines
 from validation.cli import app
 from validation.experiments.losing_dimensions.experiment import CASES
 from validation.experiments.shared.network_probes import Departures
@@ -129,6 +129,7 @@ def test_train_and_audit_commands(tmp_path):
     assert again.exit_code == 0, again.output
     assert (tmp_path / "audit" / "model-P20.csv").exists()
     (P, losses), _ = audit_model(path, t=[0.01], points=8)
+    assert "population" in report_lines(P, losses)[1]  # exactly known here
     assert P == 20
     assert float(losses["empirical"].sel(where="training")[0]) < 1e-6
     refused = runner.invoke(app, ["train", "linear", "-P", "2000000", *small])

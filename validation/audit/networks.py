@@ -24,8 +24,9 @@ def audit_model(
 ) -> list[tuple[int, xr.Dataset]]:
     """Each network of a checkpoint beside the empirical score of its own training set, on training and on kept-back points.
 
-    The population's score is exact for "linear"; for other data it is that of the Gaussian with the training set's covariance,
-    which knows less than the population does: then a network may lie below it on fresh points.
+    The population's score is exact for "linear". For other data, whose population is not known, the Gaussian with the training
+    set's covariance stands in for it, the same as `linear`, and the attribute `known` is 0: it knows less than the population
+    does, and a network may lie below it on fresh points.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def audit_model(
         reference = exact if exact is not None else FittedGaussian(flat)
         new = new if len(new) > 1 else None
         losses = convergence(face, flat, t, fresh=new, exact=reference, points=points)
-        found.append((P, losses.assign_attrs(_left_out(member.copies))))
+        found.append((P, losses.assign_attrs(_left_out(member.copies) | {"known": int(exact is not None)})))
     return found
 
 
@@ -75,7 +76,7 @@ def audit_pipeline(
     reference = FittedGaussian(X) if len(X) >= _PER_DIRECTION * subject.N else None
     losses = convergence(subject.networks["network"], X, t, fresh=fresh, exact=reference, points=points, seed=seed)
     remarks = {"remarks": "; ".join(subject.remarks)} if subject.remarks else {}
-    return len(X), losses.assign_attrs(_left_out(subject.copies) | remarks)
+    return len(X), losses.assign_attrs(_left_out(subject.copies) | remarks | {"known": 0})
 
 
 def _cell(value: float) -> str:
@@ -89,7 +90,9 @@ def _left_out(copies: Copies) -> dict[str, str]:
 def report_lines(P: int, losses: xr.Dataset) -> list[str]:
     """The losses of one network as aligned text, one line a noise level."""
     left_out = [f"{losses.attrs['held_out_copies']}."] if "held_out_copies" in losses.attrs else []
-    references = ("empirical", "linear", "population")
+    few = np.isnan(losses["population"].sel(where="training")).all()
+    stands_in = not few and not losses.attrs.get("known", 1)  # the population is then the linear denoiser over again
+    references = ("empirical", "linear") if stands_in else ("empirical", "linear", "population")
     head = ("net/train", *references, "net/fresh", *references)
     first = "".join(f"{name:>9}" for name in ("t", "sigma"))
     lines = [f"P = {P}: denoising loss E|D - xi|^2/(N t)", first + "".join(f"{name:>11}" for name in head) + "  state"]
@@ -103,8 +106,10 @@ def report_lines(P: int, losses: xr.Dataset) -> list[str]:
         lines.append(f"Of the network: {losses.attrs['remarks']}.")
     if np.isnan(losses["network"].sel(where="fresh")).all():
         lines.append("- on fresh points: fewer than 2 were kept back.")
-    if np.isnan(losses["population"].sel(where="training")).all():
+    if few:
         lines.append("- for the population: too few training points for a covariance.")
+    if stands_in:
+        lines.append("The population is not known: states compare with the linear denoiser of the training set.")
     # a score of zero has the loss 1: where that is within the factor of the population's, every network passes
     generalising = np.isin(losses["label"].values, ("generalising", "both"))
     idle = generalising & (losses.attrs["factor"] * losses["population"].sel(where="fresh").values >= 1)

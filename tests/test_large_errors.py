@@ -1,11 +1,12 @@
 """Errors as large as values: differences over decades are judged on the logarithm, and one outlier does not rule a report."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from validation.audit import audit, audit_facts, audit_figure, audit_lines, audit_tables, write_audit
+from validation.audit import audit, audit_classes, audit_facts, audit_figure, audit_lines, audit_tables, write_audit
 from validation.audit.carriers import find_carriers
 from validation.audit.differences import FALSE_ALARM, difference
 from validation.audit.rows import NOT_GAUSSIAN, NOT_RESOLVED, TimeRow
@@ -69,6 +70,22 @@ def test_one_outlier_does_not_rule_the_report(with_outlier):
     assert all(row.verdict.startswith("agree") for row in result.times)
     assert all(row.theory < 10 for row in result.times)
     assert result.measured.P == 360  # 399 less the tenth that is held out
+
+
+def test_an_outlier_rules_neither_classes_nor_the_sentences(with_outlier):
+    """Classes are those of the rows that are left; single points keep the outlier, and the text says so."""
+    result = with_outlier
+    typical = result.typical
+    assert (typical.P, typical.files[17]) == (399, "face_0018.png")
+    labelled = replace(result.data, labels=np.arange(400) % 2)
+    assert labelled.without((17,)).labels.tolist() == np.delete(np.arange(400) % 2, 17).tolist()
+    rows = audit_classes(labelled.without(result.carriers.rows), t=result.measured.t, probes=32)
+    assert all(0.1 < row.theory < 10 for row in rows)
+    assert (
+        max(row.theory for row in audit_classes(labelled, t=result.measured.t, probes=32)) > 1e3
+    )  # control: with the outlier
+    said = " ".join(audit_facts(result))
+    assert "but for the duplicates, the list of single points and the last table" in said
 
 
 def test_the_report_names_the_row_and_shows_the_numbers_with_it(with_outlier, tmp_path):

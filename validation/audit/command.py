@@ -60,6 +60,11 @@ class Audit:
     copies: Copies  # held-out points that the training set has too: none of them is in any measurement
 
     @property
+    def typical(self) -> Dataset:
+        """The data without the few rows that carry the covariance."""
+        return self.data.without(self.carriers.rows if self.carriers.few else ())
+
+    @property
     def growth(self) -> tuple[tuple[int, float], ...]:
         """What more data buys: (factor, predicted collapse sigma with that many times the samples)."""
         loads = [(f, math.log(f * self.measured.P) / self.measured.N) for f in (1, 10, 100, 1000)]

@@ -93,7 +93,7 @@ def audit_tables(result: Audit) -> list[TableData]:
     tables = [times, sizes, growth, points]
     if result.all_rows is not None:
         with_them = TableData(
-            f"The times with {carriers_named(result)}; nothing else here has {'it' if len(result.carriers) == 1 else 'them'}.",
+            f"The times with {carriers_named(result)}; no other time here has {'it' if len(result.carriers) == 1 else 'them'}.",
             ("time", "theory, N → ∞", "theory at P, N", "measured", "verdict"),
             [
                 (row.kind, f"{row.theory:.4g}", _estimate(row.finite), _estimate(row.data), row.verdict)
@@ -122,7 +122,7 @@ def _carriers_fact(result: Audit) -> str:
         verb = "carries" if len(found) == 1 else "carry"
         return (
             f"{named[0].upper()}{named[1:]} {verb} the covariance: {share}. All numbers here are without "
-            f"{'it' if len(found) == 1 else 'them'}, but for the duplicates and the last table."
+            f"{'it' if len(found) == 1 else 'them'}, but for the duplicates, the list of single points and the last table."
         )
     return (
         f"Heavy tails: {len(found)} of {result.data.P:,} rows have {share} ({named}). The covariance, and with it theory "

@@ -163,7 +163,7 @@ def audit(
         more: dict[str, Any] = {}
         options = {"seed": seed, "device": device}
         if dataset.labels is not None and len(set(dataset.labels.tolist())) > 1:
-            rows = audit_classes(dataset, t=result.measured.t, probes=min(probes, 128), progress=tell, **options)
+            rows = audit_classes(result.typical, t=result.measured.t, probes=min(probes, 128), progress=tell, **options)
             more["classes"] = classes_table(rows)
         if points:
             tell("collapse of every point")
@@ -175,7 +175,7 @@ def audit(
             more["ladder"] = audit_ladder(result, device=device)
         if widths:
             options |= {"probes": min(max(probes, 8), 128), "finite_size": finite_size}
-            more["patches"] = audit_patches(dataset, widths, progress=tell, **options)
+            more["patches"] = audit_patches(result.typical, widths, progress=tell, **options)
     files = write_audit(result, folder) if folder else []
     if folder and "classes" in more:
         files.append(more["classes"].write(folder / "audit-classes.csv"))

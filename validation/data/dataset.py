@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -55,6 +56,14 @@ class Dataset:
     def file_of(self, row: int) -> str:
         """The file that a row of X came from, relative to `source`; empty where rows are not files."""
         return self.files[row] if self.files else ""
+
+    def without(self, rows: Sequence[int]) -> Dataset:
+        """The same data set less some of its rows."""
+        if not len(rows):
+            return self
+        labels = None if self.labels is None else np.delete(np.asarray(self.labels), rows)
+        files = tuple(np.delete(np.array(self.files, dtype=object), rows)) if self.files else ()
+        return replace(self, X=np.delete(self.X, rows, axis=0), labels=labels, files=files)
 
     @property
     def P(self) -> int:

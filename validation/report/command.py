@@ -164,7 +164,9 @@ def _about_the_data(
     write_audit(result, where)
     classes = None
     if dataset.labels is not None and len(set(dataset.labels.tolist())) > 1:
-        classes = audit_classes(dataset, t=result.measured.t, probes=128, seed=seed, device=device, progress=tell)
+        classes = audit_classes(
+            result.typical, t=result.measured.t, probes=128, seed=seed, device=device, progress=tell
+        )
         classes_table(classes).write(where / "audit-classes.csv")
     points = None
     if dataset.P > 2 and cost(dataset.P, dataset.N) < DEAR:

@@ -22,10 +22,16 @@ from theory import (
     collapse_time,
     true_point_weight,
 )
+from theory.finite_size import finite_size_times
+from theory.jacobian.phases import phase_times
+from theory.jacobian.spectral_gaps import gap_opening_times, spectral_gaps
 from theory.rem import LinearSaddle, gaussian_rem
 from theory.rem.asymptotics import small_load
+from theory.subspaces.losing_dimensions import FrozenLevel, GaussianLevel, MarginalLevel
+from theory.training import finite_sample_loss
 from validation.experiments.shared import ExperimentResult, Row
 from validation.simulation import Prediction, judge
+from validation.window import extrapolate_time
 
 EVIL = "<script>alert(1)</script>"
 
@@ -134,6 +140,36 @@ def test_solutions_and_estimates_show_value_and_status():
     assert scalar.tags.count("tr") == 2
     weight = Balance(true_point_weight(Isotropic(1.0), P=100, N=10, t=[0.1, 1.0])._repr_html_())
     assert "error" in weight.text
+
+
+TWO = Subspaces([0.3, 0.3], [1.0, 0.09])
+
+
+@pytest.mark.parametrize(
+    ("ask", "name", "said"),
+    [
+        (lambda: phase_times(TWO), "PhaseTimes", "coverage"),
+        (lambda: spectral_gaps(TWO, 0.1), "SpectralGaps", "dimension"),
+        (lambda: gap_opening_times(TWO), "GapTimes", "opening"),
+        (lambda: finite_sample_loss(Isotropic(1.0), P=30, N=60, t=0.1), "LinearDenoiserLoss", "population"),
+        (lambda: finite_size_times(Isotropic(1.0), P=30, N=6, samples=2), "FiniteTimes", "generalization"),
+        (lambda: extrapolate_time([32, 32, 64], [100.0, 95.0, 210.0], 128, exponent=1.0), "Extrapolated", "exponent"),
+    ],
+)
+def test_results_show_their_fields(ask, name, said):
+    page = Balance(ask()._repr_html_())
+    assert name in page.text
+    assert said in page.text
+
+
+@pytest.mark.parametrize(
+    "level", [FrozenLevel(), GaussianLevel(), MarginalLevel()], ids=lambda level: type(level).__name__
+)
+def test_levels_show_their_formula(level):
+    tex = level._repr_latex_()
+    assert tex.startswith("$")
+    assert tex.endswith("$")
+    assert "lambda" in tex or "log" in tex or r"e^{" in tex or r"\frac" in tex
 
 
 def test_verdicts_show_theory_measurement_and_outcome():

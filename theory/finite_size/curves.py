@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
+from numerics.display import Shown
 from numerics.domain import DomainError
 from theory.finite_size.draws import linear_control, typical_lambda
 from theory.finite_size.expectations import Estimate
@@ -38,7 +39,7 @@ _ATTEMPTS = 60
 
 
 @dataclass(frozen=True)
-class FiniteTimes:
+class FiniteTimes(Shown):
     """The three finite-size times, each an `Estimate`."""
 
     onset: Estimate

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from numerics.display import Shown
 from numerics.domain import positive
 from theory.jacobian.spectral_gaps import THRESHOLD, visibility
 from theory.models import GaussianModel, covariance_law
@@ -40,7 +41,7 @@ _MEANING = {
 
 
 @dataclass(frozen=True)
-class PhaseTimes:
+class PhaseTimes(Shown):
     """The times that separate the three phases.
 
     Attributes

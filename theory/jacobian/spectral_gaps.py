@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from numerics.display import Shown
 from numerics.domain import DomainError, positive
 from theory.jacobian.gap_equations import Delta, GapDerivation, lowered_gap, positive_roots
 from theory.models import GaussianModel, covariance_law
@@ -29,7 +30,7 @@ def gap_equation(model: GaussianModel | None = None) -> sp.Eq:
 
 
 @dataclass(frozen=True, eq=False)
-class SpectralGaps:
+class SpectralGaps(Shown):
     """The gaps of a Jacobian spectrum at given times, from the normal directions upwards.
 
     Attributes
@@ -96,7 +97,7 @@ def spectral_gaps(model: GaussianModel, t: Any) -> SpectralGaps:
 
 
 @dataclass(frozen=True, eq=False)
-class GapTimes:
+class GapTimes(Shown):
     """When each gap of a spectrum opens, is widest and closes, as t decreases. All arrays have shape (G,).
 
     Attributes

@@ -34,6 +34,9 @@ class GaussianLevel:
     (docs/results/losing_dimensions.csv has it measured).
     """
 
+    def _repr_latex_(self) -> str:
+        return rf"$\displaystyle t_k={sp.latex(self.time)}$"
+
     @cached_property
     def energy_variance(self) -> sp.Expr:
         r""":math:`t\sigma_k^2+\frac c2\sum_i\sigma_i^4`; the last term from the fourth moment, absent at fixed norm."""
@@ -66,6 +69,9 @@ class GaussianLevel:
 @dataclass(frozen=True)
 class MarginalLevel:
     r"""The data projected on one subspace of dimension d and variance s: :math:`2\log P=d\log(1+s/t)`."""
+
+    def _repr_latex_(self) -> str:
+        return rf"$\displaystyle t_c={sp.latex(self.time)}$"
 
     @cached_property
     def equation(self) -> sp.Eq:
@@ -101,6 +107,9 @@ class MarginalLevel:
 @dataclass(frozen=True)
 class FrozenLevel:
     r"""The joint REM from a clean fresh point: what rules is a few tilted samples at :math:`\beta_*`, whatever t is."""
+
+    def _repr_latex_(self) -> str:
+        return rf"$\displaystyle -t\lambda={sp.latex(self.eigenvalue)}$"
 
     @cached_property
     def tilted_variance(self) -> sp.Expr:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from numerics.display import Shown
 from numerics.domain import DomainError, positive
 from theory.models import GaussianModel, Spectrum
 from theory.notation import SpectralAverage, r, t
@@ -215,7 +216,7 @@ def finite_sample_gain(model: GaussianModel, r: Any, P: Any, N: Any = None, t: A
 
 
 @dataclass(frozen=True)
-class LinearDenoiserLoss:
+class LinearDenoiserLoss(Shown):
     """Expected loss per dimension of the linear denoiser, in squared data units: floats, or arrays of one shape.
 
     Attributes

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from numerics.display import Shown
 from numerics.domain import DomainError, finite, nonnegative, positive
 
 __all__ = ["DRIFT", "PRIOR", "Extrapolated", "extrapolate_time"]
@@ -29,7 +30,7 @@ LEAST_SCATTER = 0.05  # of log tau: half of the spacing of the checks at which t
 
 
 @dataclass(frozen=True)
-class Extrapolated:
+class Extrapolated(Shown):
     """A predicted time and its interval; exponent and its error as the pilots and the prior have them."""
 
     value: float

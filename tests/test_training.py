@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from typer.testing import CliRunner
 
 from numerics.domain import DomainError
 from validation.audit.networks import report_lines
@@ -128,6 +129,40 @@ def test_ctrl_c_finishes_the_step_and_resumes_bitwise(tmp_path, interruptible):
     Trainer(points(), NET, config, path=path).run()
     Trainer(points(), NET, config, path=whole).run()
     assert path.read_bytes() == whole.read_bytes()
+
+
+WILD = TrainingConfig(steps=400, batch=8, learning_rate=1e30, optimizer="sgd", noise=NoiseLevels(0.1, 1.0))
+
+
+def test_a_run_in_which_all_have_diverged_ends_and_keeps_its_last_checkpoint(tmp_path):
+    path = tmp_path / "run.safetensors"
+    trainer = Trainer([torch.eye(5), torch.eye(5)], {"kind": "mlp", "width": 8}, WILD, path=path)
+    trainer.save()
+    before = path.read_bytes()
+    with pytest.raises(DomainError, match=r"learning_rate = 1e\+30.*step 100"):
+        trainer.run()
+    assert trainer.diverged == {0: 100, 1: 100}
+    assert path.read_bytes() == before
+
+
+def test_a_member_that_diverges_is_named_and_the_others_train_on():
+    trainer = Trainer([torch.eye(5), torch.eye(5)], {"kind": "mlp", "width": 8}, replace(WILD, learning_rate=1e-3))
+    with torch.no_grad():
+        for parameter in trainer.parameters:
+            parameter[1] = float("nan")
+    loss = trainer.run(until=150)
+    assert trainer.diverged == {1: 100}
+    assert math.isfinite(float(loss[0]))
+
+
+def test_the_command_names_the_network_that_has_diverged(tmp_path, monkeypatch):
+    from validation.cli import app
+
+    monkeypatch.setattr(Trainer, "_look", lambda self, loss: self.diverged.setdefault(1, self.step))
+    small = ["--steps", "3", "--batch", "8", "--width", "8", "--blocks", "1", "--out", str(tmp_path / "m.safetensors")]
+    done = CliRunner().invoke(app, ["train", "linear", "-P", "20,40", *small])
+    assert done.exit_code == 0, done.output
+    assert "the network at P = 40 has diverged, seen at step 3" in " ".join(done.output.split())
 
 
 def test_checkpoint_tells_everything_and_loads_the_average(tmp_path):

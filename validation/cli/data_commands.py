@@ -263,6 +263,12 @@ def train(
             trainer = run(source, sizes, chosen, config, out, **options, progress=progress, watch=seen)
         if many and trainer.processes.rank:
             return
+        for member, step in trainer.diverged.items():
+            P = trainer.record["sizes"][member]
+            say(
+                f"warning: the network at P = {P:,} has diverged, seen at step {step:,}: its loss is no number. Train it again "
+                "with a smaller --learning-rate"
+            )
         for P, losses in audit_model(out, device=device):
             for line in report_lines(P, losses):
                 say(line)

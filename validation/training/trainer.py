@@ -34,6 +34,7 @@ from validation.training.watch import Watch
 __all__ = ["Trainer"]
 
 _SAVE_SECONDS = 60.0
+_LOOK = 100  # steps between two looks at whether losses are numbers still
 
 
 class _Loss(nn.Module):
@@ -115,6 +116,7 @@ class Trainer:
         if matrices:
             self.optimizers["muon"] = (Muon(matrices), self.config.matrix_rate)
         self.step, self.path = 0, None if path is None else Path(path)
+        self.diverged: dict[int, int] = {}  # member: step at which its loss was seen to be no number
         self.record = {
             "network": dict(network),
             "shape": list(shape),
@@ -145,7 +147,12 @@ class Trainer:
         Returns
         -------
         (M,) that running loss; NaN where nothing was left to do. After Ctrl-C the step is finished, the checkpoint written, and
-        KeyboardInterrupt raised: the same run again goes on from there.
+        KeyboardInterrupt raised: the same run again goes on from there. Members whose loss is no number any more are in
+        `diverged`; the others train on.
+
+        Raises
+        ------
+        DomainError : every member has diverged; the last checkpoint stays
         """
         end = self.config.steps if until is None else min(integer("until", until, minimum=0), self.config.steps)
         mean = torch.full((self.members,), float("nan"), device=self.device, dtype=self.config.dtype)
@@ -156,6 +163,8 @@ class Trainer:
         with deferred_interrupt() as asked:
             while self.step < end and not (stopped := self._stopped(asked)):
                 loss = self._advance()
+                if self.step % _LOOK == 0 or self.step == end:
+                    self._look(loss)
                 if self.watch is not None and self.step in self.watch.steps:
                     self._check(self.watch)
                 mean = torch.where(mean.isnan(), loss, mean.lerp(loss, 0.01))
@@ -229,6 +238,16 @@ class Trainer:
                 self._write(rolling)
             else:
                 rolling.unlink(missing_ok=True)
+
+    def _look(self, loss: torch.Tensor) -> None:
+        """Notes members whose loss is no number; there is nothing left to train when all are such."""
+        for member in loss.isnan().nonzero().flatten().tolist():
+            self.diverged.setdefault(member, self.step)
+        gone = len(self.diverged) == self.members
+        if self.processes.any(gone) if self.processes else gone:
+            allowed = f"smaller: the loss of every network is no number any more at step {self.step}"
+            remedy = "Start anew with a smaller one (--learning-rate, --no-resume)"
+            raise DomainError("learning_rate", self.config.learning_rate, allowed, remedy)
 
     def _stopped(self, asked: Event) -> bool:
         return self.processes.any(asked.is_set()) if self.processes else asked.is_set()

@@ -50,7 +50,7 @@ def run(
 
     Parameters
     ----------
-    preset : "quick" (digits, some ten minutes on one core), "full" (an hour; on cuda P = 128 to 4096, for data of one's own
+    preset : "quick" (digits, some four minutes on one core), "full" (an hour; on cuda P = 128 to 4096, for data of one's own
         such as MNIST), or a `Preset`
     seed : int; progress : callable (work done, of all); device : torch device
     out : folder, optional, for network_training_time.csv, .nc, .png; a finished stack is kept there and not trained again

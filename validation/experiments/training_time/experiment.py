@@ -246,7 +246,7 @@ def _judged(quantity, label, value, measured, sizes, form) -> Row:
     y, error = np.array([m.value for m in measured]), np.array([m.error for m in measured])
     prediction = Prediction(quantity, float(value), form, TOLERANCE, _SOURCE)
     good = np.isfinite(y) & np.isfinite(error) & (error > 0)
-    if good.sum() < 3:
+    if good.sum() < len(form.free) + 2:
         return Row(quantity, label, judge(prediction, np.nan, np.nan))
     fit = extrapolate(N[good], y[good], error[good], form)
     verdict = judge(prediction, fit.limit, fit.error, fit.p_value)

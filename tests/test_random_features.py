@@ -504,10 +504,10 @@ def test_experiment_notices_a_wrong_theory():
 
 @pytest.mark.slow
 def test_experiment_agrees():
-    """The quick preset: measured 13 agree, 6 inconclusive, none disagrees (false alarm below 5 % over 19 rows)."""
+    """The quick preset: measured 16 agree, 6 inconclusive, none disagrees (false alarm below 6 % over 22 rows)."""
     result = training_time.run("quick")
     assert result.count()["disagree"] == 0
-    assert result.count()["agree"] >= 12
+    assert result.count()["agree"] >= 15
 
 
 @pytest.mark.parametrize("act", ["tanh", "relu", "sign"])

@@ -14,6 +14,7 @@ from validation.simulation.extrapolation import (
 )
 from validation.simulation.log_sum_exp import LogSumExp
 from validation.simulation.montecarlo import Grids, Measurement, simulate
+from validation.simulation.ordering import judge_order
 from validation.simulation.prediction import SIGMAS, Outcome, Prediction, Verdict, judge
 from validation.simulation.samplers import Sampler, generator
 from validation.simulation.trajectories import integrate, karras_levels
@@ -40,6 +41,7 @@ __all__ = [
     "integrate",
     "jackknife",
     "judge",
+    "judge_order",
     "karras_levels",
     "limit_of_logs",
     "measure_sizes",

@@ -123,6 +123,7 @@ class Watch:
     held_out : `(H, *shape)`, points that no network of the run trains on, H >= 2, drawn as the training points were
     rate : of false alarms over the whole run, in (0, 1): all checks, levels and networks together
     checks : number of steps at which losses are taken, spaced evenly in their logarithm, beside step 0; levels : noise levels
+    first : the first of them, default a hundredth of the run; where steps are too close to be whole they fall together
     points : of each kind that are asked
     keep : folder for the checkpoint of every check, or None: only the one before a departure is kept
     tell : callable (Departure, file that keeps the checkpoint before it or None), called once for each network that departs
@@ -143,6 +144,7 @@ class Watch:
         checks: int = CHECKS,
         levels: int = LEVELS,
         points: int = POINTS,
+        first: int | None = None,
         keep: str | os.PathLike | None = None,
         tell: Callable[[Departure, Path | None], None] | None = None,
     ):
@@ -154,6 +156,7 @@ class Watch:
         self.held_out, self.rate = held_out, float(rate)
         self.checks, self.levels = integer("checks", checks, minimum=1), integer("levels", levels, minimum=1)
         self.points = integer("points", points, minimum=2)
+        self.first = None if first is None else integer("first", first, minimum=1)
         self.keep, self.tell = None if keep is None else Path(keep), tell
         self.history: list[dict[str, Any]] = []
 
@@ -167,10 +170,10 @@ class Watch:
             raise DomainError("held_out", tuple(self.held_out.shape[1:]), allowed)
         u = (torch.arange(self.levels, dtype=torch.float64) + 0.5) / self.levels
         t = noise.quantile(u).square().numpy()
-        self.steps = [
-            0,
-            *np.unique(np.rint(np.geomspace(max(1, steps / 100), steps, self.checks))).astype(int).tolist(),
-        ]
+        if self.first is not None and self.first > steps:
+            raise DomainError("first", self.first, f"at most {steps}, the steps of the run")
+        start = max(1, steps / 100) if self.first is None else self.first
+        self.steps = [0, *np.unique(np.rint(np.geomspace(start, steps, self.checks))).astype(int).tolist()]
         held_out = self.held_out.to(data[0])
         self.probes = Probes(data, held_out, t, self.points, DRAWS)
         self.sizes, self.path = [len(X) for X in data], path

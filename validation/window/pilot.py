@@ -38,6 +38,7 @@ def pilot_curves(
     *,
     seeds: Sequence[int] | None = None,
     checks: int = CHECKS,
+    first: int | None = None,
     levels: int = 8,
     device: str = "cpu",
     stop_early: bool = False,
@@ -49,14 +50,14 @@ def pilot_curves(
     Parameters
     ----------
     sets : M of shape (P_m, *shape); held_out : (H, *shape); network, config : of `Trainer`, whose rate does not decay here
-    checks, levels : of `Watch`; stop_early : end at 1.5 times the step at which all networks have memorised one level
+    checks, first, levels : of `Watch`; stop_early : end at 1.5 times the step at which all networks have memorised one level
     samples : drawn from each network at every eighth check, 0 for none; progress : callable (steps done, of all)
 
     Returns
     -------
     Dataset of `Watch.curves`; with `samples` also `fraction` over (step, member), the share of copies, nan between
     """
-    watch = Watch(held_out, checks=checks, levels=levels)
+    watch = Watch(held_out, checks=checks, first=first, levels=levels)
     trainer = Trainer(sets, network, constant_rate(config), seeds=seeds, device=device, watch=watch)
     told = (lambda done, total, loss: progress(done, total)) if progress else None
     end, fractions = np.inf, {}

@@ -3,9 +3,24 @@
 from validation.experiments.network_training_time.directions import (
     DIRECTIONS,
     DirectionsPreset,
+    direction_rows,
     directions,
     directions_figure,
 )
-from validation.experiments.network_training_time.experiment import PRESETS, Preset, figure, run
+from validation.experiments.network_training_time.evaluation import GROWTHS, evaluate
+from validation.experiments.network_training_time.experiment import figure, run
+from validation.experiments.network_training_time.presets import PRESETS, Preset
 
-__all__ = ["DIRECTIONS", "PRESETS", "DirectionsPreset", "Preset", "directions", "directions_figure", "figure", "run"]
+__all__ = [
+    "DIRECTIONS",
+    "GROWTHS",
+    "PRESETS",
+    "DirectionsPreset",
+    "Preset",
+    "direction_rows",
+    "directions",
+    "directions_figure",
+    "evaluate",
+    "figure",
+    "run",
+]

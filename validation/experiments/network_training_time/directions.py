@@ -22,13 +22,22 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from numerics.domain import DomainError
-from validation.experiments.shared import ExperimentResult, Row, chosen, counter, provenance, save
+from validation.experiments.shared import (
+    ExperimentResult,
+    Row,
+    chosen,
+    command,
+    counter,
+    named,
+    provenance,
+    save,
+)
 from validation.figures import style
-from validation.simulation import Prediction, judge
+from validation.simulation import Prediction, judge, judge_order
 from validation.training import NoiseLevels, Trainer, TrainingConfig
 from validation.window import constant_rate, first_crossing
 
-__all__ = ["DIRECTIONS", "DirectionsPreset", "directions", "directions_figure"]
+__all__ = ["DIRECTIONS", "DirectionsPreset", "direction_rows", "directions", "directions_figure"]
 
 CLAIM = "Low variance is memorised first in training time [U26]."
 TOLERANCE = 0.15  # of an exponent
@@ -82,9 +91,7 @@ def directions(
 
     Returns
     -------
-    ExperimentResult, rows: for each optimiser the exponent :math:`d\\log\tau_{mem}/d\\log(r+t)` over subspaces, mean over noise
-    levels and networks with its error over networks, expected 1; and the share of pairs of subspaces in which the lower
-    variance is memorised first, expected 1. Curves over (optimizer, member, step, subspace, t): `train`, `held_out`,
+    ExperimentResult with the rows of `direction_rows`. Curves over (optimizer, member, step, subspace, t): `train`, `held_out`,
     |D - xi|^2/(d t); `tau_mem` over all but the step.
 
     Raises
@@ -100,12 +107,9 @@ def directions(
     done = counter(progress, len(preset.optimizers) * preset.steps)
     parts = [_stack(preset, optimizer, rate, seed, device, done) for optimizer, rate in preset.optimizers]
     curves = xr.concat(parts, xr.DataArray([o for o, _ in preset.optimizers], dims="optimizer", name="optimizer"))
-    rows = [
-        row
-        for optimizer, _ in preset.optimizers
-        for row in _rows(curves["tau_mem"].sel(optimizer=optimizer), optimizer)
-    ]
-    call = f"validation.experiments.network_training_time.directions({preset.name!r}, seed={seed}, device={device!r})"
+    rows = direction_rows(curves)
+    arguments = {"preset": named(preset, DIRECTIONS), "seed": seed, "device": device}
+    call = command("network_training_time", "directions", arguments)
     seconds = round(time.perf_counter() - started, 1)
     made = provenance(command=call, preset=asdict(preset), seed=seed, seconds=seconds)
     result = ExperimentResult("training_directions", CLAIM, rows, curves, made)
@@ -161,7 +165,10 @@ def _losses(denoiser, clean: torch.Tensor, t: np.ndarray, preset: DirectionsPres
 
 
 def subspace_times(curves: xr.Dataset) -> np.ndarray:
-    """tau_mem over (member, subspace, t), in steps; nan where it is not reached, or reached by the untrained network."""
+    """tau_mem over (member, subspace, t), in steps; nan where it is not reached, or reached by the untrained network.
+
+    The first check where it is passed already there: then the time is a bound.
+    """
     steps = curves["step"].values.astype(float)
     train, held = (curves[name].transpose("step", "member", "subspace", "t").values for name in ("train", "held_out"))
     out = np.full(train.shape[1:], np.nan)
@@ -189,34 +196,53 @@ def exponents(tau: xr.DataArray) -> np.ndarray:
 def lower_first(tau: xr.DataArray) -> np.ndarray:
     """(member,) share of pairs of subspaces, at all noise levels, of which the lower variance is memorised before the other.
 
-    A pair counts where at least one of its times is known.
+    A pair counts where at least one of its times is known and both are not the same, as they are at the first check.
     """
     values, r = tau.transpose("member", "subspace", "t").values, tau["subspace"].values
-    known, filled = np.isfinite(values), np.nan_to_num(values, nan=np.inf)
+    filled = np.nan_to_num(values, nan=np.inf)
     share = np.zeros((2, len(values)))
     for low, high in ((i, j) for i in range(len(r)) for j in range(len(r)) if r[i] < r[j]):
-        counts = known[:, low] | known[:, high]
-        share += (counts & (filled[:, low] < filled[:, high])).sum(axis=1), counts.sum(axis=1)
+        counts = filled[:, low] != filled[:, high]
+        share += (filled[:, low] < filled[:, high]).sum(axis=1), counts.sum(axis=1)
     return np.divide(share[0], share[1], out=np.full(len(values), np.nan), where=share[1] > 0)
 
 
-def _rows(tau: xr.DataArray, optimizer: str) -> list[Row]:
-    slopes = exponents(tau)
-    each = np.array([np.nanmean(row) for row in slopes if np.isfinite(row).any()])
-    shares = lower_first(tau)
-    shares = shares[np.isfinite(shares)]
+def direction_rows(curves: xr.Dataset) -> list[Row]:
+    r"""What stored curves of `directions` say; nothing is trained.
+
+    Parameters
+    ----------
+    curves : with `tau_mem` over (optimizer, member, subspace, t) and the coordinate `step`
+
+    Returns
+    -------
+    For each optimiser two rows. The exponent :math:`d\log\tau_{mem}/d\log(r+t)` over subspaces, mean over noise levels and
+    networks with its error over networks, expected 1. And the share of networks with all their pairs of subspaces, at all noise
+    levels, in the order "lower variance first", expected 1, judged by `validation.simulation.judge_order`: pairs within one
+    network are not independent, so that a network counts once. If variance had no say, that one of k subspaces would come first
+    with probability 1/k, which bounds the chance of such a network; the reverse order likewise.
+    """
+    first = float(curves["step"].values[curves["step"].values > 0].min())
     rows = []
-    for name, values, note in (
-        ("exponent of tau_mem in r + t", each, f"{len(each)} networks in which all subspaces are memorised"),
-        ("pairs of subspaces, lower variance first", shares, f"{len(shares)} networks; chance is 1/2"),
-    ):
-        mean = float(values.mean()) if len(values) else math.nan
-        n = len(values)
-        error = float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
-        if name.startswith("pairs") and n > 1:  # networks that all agree leave the error of a share unseen
-            share = (mean * n + 1) / (n + 2)
-            error = max(error, math.sqrt(share * (1 - share) / n))
-        rows.append(Row(name, optimizer, judge(Prediction(name, 1.0, None, TOLERANCE, "[U26]"), mean, error), note))
+    for optimizer in curves["optimizer"].values.tolist():
+        tau = curves["tau_mem"].sel(optimizer=optimizer)
+        slopes = exponents(tau.where(tau > first))
+        each = np.array([np.nanmean(row) for row in slopes if np.isfinite(row).any()])
+        name, n = "exponent of tau_mem in r + t", len(each)
+        error = float(each.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+        verdict = judge(Prediction(name, 1.0, None, TOLERANCE, "[U26]"), float(each.mean()) if n else math.nan, error)
+        rows.append(Row(name, optimizer, verdict, f"{n} networks in which all subspaces are memorised"))
+        share, chance = lower_first(tau), 1 / tau.sizes["subspace"]
+        share = share[np.isfinite(share)]
+        name, right, reverse = (
+            "networks, all pairs lower variance first",
+            int((share == 1).sum()),
+            int((share == 0).sum()),
+        )
+        verdict = judge_order(Prediction(name, 1.0, None, TOLERANCE, "[U26]"), right, reverse, len(share), chance)
+        pairs = 100 * share.mean() if len(share) else math.nan
+        note = f"{verdict.reason}; chance at most {chance:.2g}; {pairs:.3g} % of all pairs"
+        rows.append(Row(name, optimizer, verdict, note))
     return rows
 
 

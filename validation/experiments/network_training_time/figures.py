@@ -44,9 +44,16 @@ def _times(axis, part: xr.Dataset) -> None:
     for s, width in enumerate(part["width"].values):
         at = part.isel(stack=s)
         P = at["P"].values * 1.03 ** (s - 1)  # side by side
-        axis.plot(P, at["tau_mem"], "o", ms=5, color=f"C{s}", label=rf"$\tau_{{mem}}$, width {width}")
-        axis.plot(P, at["tau_gen"], "^", ms=4, mfc="none", color=f"C{s}", label=rf"$\tau_{{gen}}$, width {width}")
-        axis.plot(P, at["tau_learn"], "_", ms=7, color=f"C{s}", label=rf"$\tau_{{learn}}$, width {width}")
+        for name, text, marker in (
+            ("tau_mem", r"\tau_{mem}", {"marker": "o", "ms": 5}),
+            ("tau_gen", r"\tau_{gen}", {"marker": "^", "ms": 4, "mfc": "none"}),
+            ("tau_learn", r"\tau_{learn}", {"marker": "_", "ms": 7}),
+        ):
+            early = at[f"{name}_early"]
+            axis.plot(P, at[name].where(~early), ls="", color=f"C{s}", label=rf"${text}$, width {width}", **marker)
+            axis.plot(P, at[name].where(early), ls="", marker="$\\downarrow$", ms=6, color=f"C{s}")
+    if any(part[f"{name}_early"].values.any() for name in ("tau_mem", "tau_gen", "tau_learn")):
+        axis.plot([], [], ls="", marker="$\\downarrow$", ms=6, color="0.4", label="before the first check")
     P = np.unique(part["P"].values)
     known = part["tau_mem"].values[part["tau_mem"].values > 0]
     if known.size:

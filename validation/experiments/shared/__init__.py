@@ -11,12 +11,13 @@ from validation.experiments.shared.network_figures import (
     state_strip,
 )
 from validation.experiments.shared.network_probes import Departures, replica_error
-from validation.experiments.shared.presets import checkpoint, chosen
+from validation.experiments.shared.presets import checkpoint, chosen, named
 from validation.experiments.shared.progress import counter
 from validation.experiments.shared.replicas import Kept, measured
 from validation.experiments.shared.result import (
     ExperimentResult,
     Row,
+    command,
     concluded,
     provenance,
     save,
@@ -34,12 +35,14 @@ __all__ = [
     "Row",
     "checkpoint",
     "chosen",
+    "command",
     "concluded",
     "convergence_figure",
     "counter",
     "departure_figure",
     "frame_figure",
     "measured",
+    "named",
     "nonlinear_figure",
     "provenance",
     "replica_error",

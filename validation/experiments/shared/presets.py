@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from numerics.domain import DomainError
 
-__all__ = ["checkpoint", "chosen"]
+__all__ = ["checkpoint", "chosen", "named"]
 
 P = TypeVar("P")
 
@@ -32,6 +32,15 @@ def chosen(preset: str | P, presets: Mapping[str, P], device: str = "cpu") -> P:
         raise DomainError("preset", preset, f"one of {', '.join(presets)}, or a Preset")
     on_cuda = f"{preset} on cuda"
     return presets[on_cuda if device.startswith("cuda") and on_cuda in presets else preset]
+
+
+def named(preset: P, presets: Mapping[str, P]) -> str | P:
+    """What a command is to say: the name of a preset that has one among `presets`, else the preset itself.
+
+    >>> named(2, {"quick": 1, "full": 2}), named(7, {"quick": 1})
+    ('full', 7)
+    """
+    return next((name for name, known in presets.items() if known == preset), preset)
 
 
 def checkpoint(

@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from numerics.domain import DomainError
 from numerics.store import atomic, save_dataset, versions
 from validation.simulation import Outcome, Verdict
 
-__all__ = ["ExperimentResult", "Row", "concluded", "provenance", "save", "save_figure", "side_by_side"]
+__all__ = ["ExperimentResult", "Row", "command", "concluded", "provenance", "save", "save_figure", "side_by_side"]
 
 _COLUMNS = ("quantity", "model", "theory", "measured", "error", "deviation_percent", "sigmas", "p_form", "verdict")
 
@@ -148,6 +148,17 @@ def provenance(**arguments: Any) -> dict[str, Any]:
     return {**arguments, "versions": versions(), "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
 
 
+def command(experiment: str, function: str, arguments: Mapping[str, Any]) -> str:
+    """The call that made a result, as code that runs once `validation.experiments.<experiment>` is imported.
+
+    >>> command("linear_times", "run", {"preset": "quick", "seed": 0})
+    "validation.experiments.linear_times.run(preset='quick', seed=0)"
+    """
+    module = f"validation.experiments.{experiment}"
+    shown = [f"{key}={f'{module}.' if is_dataclass(value) else ''}{value!r}" for key, value in arguments.items()]
+    return f"{module}.{function}({', '.join(shown)})"
+
+
 def concluded(
     name: str,
     claim: str,
@@ -163,13 +174,13 @@ def concluded(
 ) -> ExperimentResult:
     """The result of an experiment that began at `started` (`time.perf_counter`), with its provenance.
 
-    `preset` is its record, a dataclass with a `name`; `arguments` are further arguments of `run` that the command tells,
-    `told` is what else a reader should know of the run.
+    `preset` is its record, a dataclass with a `name`; `arguments` are further arguments of `run` that the command tells, or
+    others for the same: a preset without a name there (see `named`) is told by its value. `told` is what else a reader should
+    know of the run.
     """
     shown = {"preset": preset.name, "seed": seed, "device": device, **(arguments or {})}
-    command = f"validation.experiments.{name}.run({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
     seconds = round(time.perf_counter() - started, 1)
-    made = provenance(command=command, preset=asdict(preset), seed=seed, **told, seconds=seconds)
+    made = provenance(command=command(name, "run", shown), preset=asdict(preset), seed=seed, **told, seconds=seconds)
     return ExperimentResult(name, claim, rows, curves, made)
 
 

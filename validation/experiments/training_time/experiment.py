@@ -4,9 +4,9 @@ finite size.
 For each N the features' second moments are formed with the noise averaged exactly (`features.py`), diagonalised, and
 gradient flow from zero is followed by eigenvectors. Times are read off the mean curves: half of the way to the least
 distance from the exact score (learning), the minimum of the test loss (stopping), half of the final gap between test and
-training loss (memorisation), the latter also by direction. They are extrapolated with 1/N, edges of the spectrum with
-N^(-2/3). The theory's times are read off its curves in the same way. A last case counts the eigenvalues above the gap in
-the small ones: n of them, where [BUBM25] has n + N.
+training loss (memorisation), the latter also by direction. They are extrapolated with 1/N. The theory's times are read off
+its curves in the same way, and each draw is asked whether it learns and memorises the directions in the theory's order.
+Spectra: edges, distance of the eigenvalues' law from the limit's, and in a last case a count (`spectra.py`).
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from theory import Isotropic, RandomFeatures, Subspaces
 from validation.experiments.shared import ExperimentResult, Row, chosen, concluded, counter, save, side_by_side
 from validation.experiments.training_time.features import draw, flow
 from validation.experiments.training_time.figures import training_figure
-from validation.experiments.training_time.readings import readings, with_gaps
-from validation.simulation import Estimate, Form, Prediction, extrapolate, jackknife, judge
+from validation.experiments.training_time.readings import learned, memorised, readings, with_gaps
+from validation.experiments.training_time.spectra import distance, edges
+from validation.simulation import Estimate, Form, Prediction, extrapolate, jackknife, judge, judge_order
 
-__all__ = ["CASES", "COUNTED", "PRESETS", "Preset", "TrainingCase", "figure", "run"]
+__all__ = ["CASES", "COUNTED", "LAW", "PRESETS", "Preset", "TrainingCase", "figure", "run"]
 
 CLAIM = (
     "Random features learn, stop generalising and memorise when the exact learning curves of the limit say; low variance "
     "is memorised first; and of the small eigenvalues N, not n, memorise, in a bulk of their own."
 )
 TOLERANCE = 0.05
-TIME_FORM, EDGE_FORM = Form(("1/N",)), Form(("N^-2/3",))
+FORM, LAW_FORM = Form(("1/N",)), Form(("1/N", "1/N^2"))
 _POINTS = 60  # of the training-time grid
 _SOURCE = "[ours: training_time.md]"
 
@@ -68,11 +69,12 @@ CASES = (
 COUNTED = TrainingCase(
     "isotropic, tanh, p = 24N, n = 4N, t_OU = 0.01", Isotropic(1.0), 24, 4, float(np.expm1(0.02)), "tanh"
 )
+LAW = TrainingCase("isotropic, erf, p = 2N, n = 4N", Isotropic(1.0), 2, 4, 0.2, "erf")  # without an atom
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes N and draws of each."""
+    """Sizes N and draws of each; those of the count, and of the distance of laws."""
 
     name: str
     sizes: tuple[int, ...]
@@ -82,7 +84,7 @@ class Preset:
 
 PRESETS = {
     "quick": Preset("quick", (20, 28, 40, 56), (60, 40, 20, 10), (12, 16, 24)),
-    "full": Preset("full", (24, 40, 64, 100, 144), (160, 100, 48, 20, 8), (16, 24, 32)),
+    "full": Preset("full", (50, 100, 200, 400), (64, 32, 16, 8), (16, 24, 32)),
 }
 
 
@@ -95,16 +97,17 @@ def run(
     *,
     cases: Sequence[TrainingCase] = CASES,
     counted: TrainingCase | None = COUNTED,
+    law: TrainingCase | None = LAW,
     theory: Callable[[TrainingCase], RandomFeatures] = TrainingCase.theory,
 ) -> ExperimentResult:
     """Measure training times, losses and spectra of random features at several N, and compare with the limit.
 
     Parameters
     ----------
-    preset : "quick" (some 20 s on one core), "full" (a quarter of an hour) or a `Preset`
+    preset : "quick" (some 20 s on one core), "full" (N = 50 to 400, a quarter of an hour) or a `Preset`
     seed : int; progress : callable (work done, of all); device : without effect, the matrices are small and in float64
     out : folder, optional, for training_time.csv, .nc and .png
-    cases, counted : what is simulated
+    cases, counted, law : what is simulated: times and edges, the count, the distance of the eigenvalues' law from the limit's
     theory : what a case is compared with; another theory is the negative control
 
     Returns
@@ -120,6 +123,7 @@ def run(
     counting = preset.counted if counted is not None else ()
     work = [(case, N, draws) for case in cases for N, draws in zip(preset.sizes, preset.draws, strict=True)]
     step = counter(progress, sum(draws * N**3 for _, N, draws in work) + sum(27 * N**3 for N in counting))
+    # the law's matrices are a fourth as wide: their work is not told
     rows, curves = [], []
     for number, case in enumerate(cases):
         limit = theory(case)
@@ -134,6 +138,8 @@ def run(
         more, part = _compared(case, limit, grid, preset.sizes, found)
         rows += more
         curves.append(part)
+    if law is not None:
+        rows.append(_law(law, theory(law), preset, seed))
     if counted is not None:
         rows.append(_count(counted, theory(counted), counting, seed, step))
     data = side_by_side(curves, [case.label for case in cases])
@@ -166,8 +172,7 @@ def _groups(case: TrainingCase, N: int) -> dict[str, np.ndarray]:
 
 def _one(case: TrainingCase, N: int, grid: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     made = draw(case.variances(N), case.psi_p * N, case.psi_n * N, case.t, case.activation, rng)
-    curves = flow(made, grid, _groups(case, N))
-    return curves | {"eigenvalues": np.linalg.eigvalsh(made.U)[::-1]}
+    return flow(made, grid, _groups(case, N))
 
 
 # --- comparison ---------------------------------------------------------------------------------------------------------
@@ -190,21 +195,50 @@ def _compared(case, limit, grid, sizes, found) -> tuple[list[Row], xr.Dataset]:
         if is_time:
             value = np.exp(value)
             measured = [Estimate(np.exp(m.value), np.exp(m.value) * m.error) for m in measured]
-        rows.append(_judged(quantity, case.label, value, measured, sizes, TIME_FORM))
-    for quantity, index, value in (
-        ("upper edge of what is learned", lambda N: 0, limit.support[-1, 1]),
-        ("lower edge of what is learned", lambda N: N - 1, _lower_edge(limit)),
-    ):
-        each = [f["eigenvalues"][:, index(N)] for f, N in zip(found, sizes, strict=True)]
-        measured = [Estimate(e.mean(), e.std(ddof=1) / np.sqrt(len(e))) for e in each]
-        rows.append(_judged(quantity, case.label, value, measured, sizes, EDGE_FORM))
+        rows.append(_judged(quantity, case.label, value, measured, sizes, FORM))
+    for quantity, value, measured in edges(limit, [f["eigenvalues"] for f in found], sizes):
+        rows.append(_judged(quantity, case.label, value, measured, sizes, FORM))
+    rows += _orders(case.label, names, x, expected, found, sizes)
     return rows, _curves(limit, grid, sizes, found, expected, names)
 
 
-def _lower_edge(limit: RandomFeatures) -> float:
-    """Of the bulk of mass 1/psi_p at the top."""
-    above = np.cumsum(limit.masses[::-1]) * limit.psi_p
-    return float(limit.support[::-1][int(np.argmin(np.abs(above - 1))), 0])
+def _orders(label, names, x, expected, found, sizes) -> list[Row]:
+    """Whether single draws, which are independent, learn and memorise the lowest and highest variance in the theory's order."""
+    if len(names) < 2:
+        return []
+    low, high = min(names, key=float), max(names, key=float)
+    rows = []
+    for what, kind, statistic in (("learned", "distance", learned), ("memorised", "gap", memorised)):
+        later = np.sign(statistic(x, expected[f"{kind} {high}"]) - statistic(x, expected[f"{kind} {low}"]))
+        signs = []
+        for f in found:
+            pairs = zip(f[f"{kind} {low}"], f[f"{kind} {high}"], strict=True)
+            signs.append(np.array([later * np.sign(statistic(x, b) - statistic(x, a)) for a, b in pairs]))
+        right, reverse = (sum(int((s == sign).sum()) for s in signs) for sign in (1, -1))
+        first = low if later > 0 else high
+        prediction = Prediction(f"r = {first} is {what} first", 1.0, None, TOLERANCE, _SOURCE)
+        verdict = judge_order(prediction, right, reverse, sum(map(len, signs)))
+        each = ", ".join(f"{N}: {int((s == 1).sum())} of {len(s)}" for N, s in zip(sizes, signs, strict=True))
+        rows.append(
+            Row(f"draws in which r = {first} is {what} first", label, verdict, f"{verdict.reason}; at N = {each}")
+        )
+    return rows
+
+
+def _law(case, limit, preset, seed) -> Row:
+    """One less Kolmogorov's distance of the eigenvalues' law from the limit's."""
+    found = []
+    for N, draws in zip(preset.sizes, preset.draws, strict=True):
+        each = []
+        for i in range(draws):
+            rng = np.random.default_rng([seed, 98, N, i])
+            made = draw(case.variances(N), case.psi_p * N, case.psi_n * N, case.t, case.activation, rng)
+            each.append(np.linalg.eigvalsh(made.U))
+        found.append(distance(limit, each))
+    measured = [Estimate(1 - e.value, e.error) for e in found]
+    row = _judged("1 - Kolmogorov distance of eigenvalues", case.label, 1.0, measured, preset.sizes, LAW_FORM)
+    each = ", ".join(f"{N}: {e.value:.3g} +- {e.error:.1g}" for N, e in zip(preset.sizes, found, strict=True))
+    return Row(row.quantity, row.model, row.verdict, f"{row.verdict.reason}; distance at N = {each}")
 
 
 def _judged(quantity, label, value, measured, sizes, form) -> Row:
@@ -212,7 +246,7 @@ def _judged(quantity, label, value, measured, sizes, form) -> Row:
     y, error = np.array([m.value for m in measured]), np.array([m.error for m in measured])
     prediction = Prediction(quantity, float(value), form, TOLERANCE, _SOURCE)
     good = np.isfinite(y) & np.isfinite(error) & (error > 0)
-    if good.sum() < 3:
+    if good.sum() < len(form.free) + 2:
         return Row(quantity, label, judge(prediction, np.nan, np.nan))
     fit = extrapolate(N[good], y[good], error[good], form)
     verdict = judge(prediction, fit.limit, fit.error, fit.p_value)
@@ -234,7 +268,7 @@ def _count(case, limit, sizes, seed, step) -> Row:
             step(9 * N**3)
         # a count is exact to one eigenvalue
         measured.append(Estimate(float(np.mean(counts)), float(max(np.std(counts, ddof=1), 0.5 / N) / np.sqrt(3))))
-    row = _judged("eigenvalues above the gap, over N", case.label, value, measured, sizes, TIME_FORM)
+    row = _judged("eigenvalues above the gap, over N", case.label, value, measured, sizes, FORM)
     return Row(row.quantity, row.model, row.verdict, f"{row.note}; [BUBM25]: {case.psi_n + 1}")
 
 

@@ -118,6 +118,8 @@ def draw(r: np.ndarray, p: int, n: int, t: float, name: str, rng: np.random.Gene
 def flow(made: FiniteFeatures, tau: np.ndarray, groups: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
     """Gradient flow from zero, by eigenvectors of U: train and test loss and distance to the exact score, each (T,).
 
+    Also "eigenvalues", those of U, (p,), descending.
+
     Parameters
     ----------
     made : FiniteFeatures
@@ -131,20 +133,20 @@ def flow(made: FiniteFeatures, tau: np.ndarray, groups: dict[str, np.ndarray] | 
     v, v_population = vectors.T @ made.V, vectors.T @ made.V_population
     population = vectors.T @ made.population @ vectors
     groups = {"": np.arange(N), **(groups or {})}
-    out = {
-        f"{kind}{' ' * bool(name)}{name}": np.empty(len(tau))
-        for name in groups
-        for kind in ("train", "test", "distance")
-    }
+    fall = np.exp(-2 * made.Delta * N / p * np.where(np.isfinite(tau), tau, 0)[:, None] * values)
+    fall[~np.isfinite(tau)] = 0.0
+    h = (1 - fall) / values  # (T, p)
+    slow = np.isfinite(tau)
+    h[slow] = -np.expm1(-2 * made.Delta * N / p * np.asarray(tau)[slow, None] * values) / values
     exact = 1 / (made.decay * made.r + made.Delta)
-    for i, time in enumerate(tau):
-        fall = np.exp(-2 * made.Delta * time * values * N / p) if np.isfinite(time) else np.zeros_like(values)
-        h = -np.expm1(-2 * made.Delta * time * values * N / p) / values if np.isfinite(time) else 1 / values
-        weights = h[:, None] * v
-        train = 1 - ((h * (1 + fall))[:, None] * v**2).sum(axis=0)
-        test = 1 - 2 * (weights * v_population).sum(axis=0) + (weights * (population @ weights)).sum(axis=0)
-        distance = (test - 1) / made.Delta + exact
-        for name, index in groups.items():
-            for kind, value in (("train", train), ("test", test), ("distance", distance)):
-                out[f"{kind}{' ' * bool(name)}{name}"][i] = value[index].mean()
-    return out
+    out = {}
+    for name, index in groups.items():
+        # losses are quadratic forms of h, whose matrices are the same at every time
+        own, both = v[:, index], v_population[:, index]
+        train = 1 - (h * (1 + fall)) @ np.square(own).mean(axis=1)
+        form = population * (own @ own.T / index.size)
+        test = 1 - 2 * h @ (own * both).mean(axis=1) + np.einsum("tp,tp->t", h @ form, h)
+        distance = (test - 1) / made.Delta + exact[index].mean()
+        for kind, value in (("train", train), ("test", test), ("distance", distance)):
+            out[f"{kind}{' ' * bool(name)}{name}"] = value
+    return out | {"eigenvalues": values[::-1]}

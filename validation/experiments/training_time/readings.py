@@ -8,7 +8,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 
-__all__ = ["readings", "with_gaps"]
+__all__ = ["learned", "memorised", "readings", "with_gaps"]
 
 
 def passing(x: np.ndarray, y: np.ndarray, level: float) -> float:

@@ -14,7 +14,7 @@ import validation.experiments.network_training_time  # by its full name, as comm
 from numerics.domain import DomainError
 from numerics.store import load_dataset
 from validation.experiments import network_training_time, training_time
-from validation.experiments.network_training_time import Preset, direction_rows, evaluate
+from validation.experiments.network_training_time import Preset, direction_rows, evaluate, held_out_size
 from validation.experiments.shared import named
 from validation.experiments.training_time.experiment import _orders
 from validation.experiments.training_time.spectra import distance, edges
@@ -300,3 +300,22 @@ def test_presets_see_the_start_of_training():
         assert preset.first == 1
         assert preset.warmup <= 2
     assert asdict(TINY)["first"] is None
+
+
+@pytest.mark.parametrize(
+    ("file", "pilots", "target", "memorised", "factor"),
+    [
+        ("network_training_time.nc", (32, 64), 128, 24, 1.21),
+        ("unets/network_training_time.nc", (32, 64), 128, 22, 1.26),
+        ("to4096/network_training_time.nc", (128, 256), 512, 6, 1.64),
+        ("to4096_sgd/network_training_time.nc", (128, 256), 512, 4, 1.25),
+    ],
+)
+def test_the_larger_set_held_out_lies_inside_the_interval(file, pilots, target, memorised, factor):
+    """What docs/stopping.md says; networks that have not memorised it in their run had intervals that reach beyond its end."""
+    found = held_out_size(load_dataset(RESULTS / file), pilots, target)
+    measured, reached = found["measured"], np.isfinite(found["measured"])
+    assert int(reached.sum()) == memorised
+    assert bool(((measured >= found["low"]) & (measured <= found["high"])).where(reached, True).all())
+    assert float(np.exp(np.log(measured / found["predicted"]).mean())) == pytest.approx(factor, abs=0.005)
+    assert bool(np.broadcast_to(found["high"] > found.attrs["last"], reached.T.shape)[~reached.T.values].all())

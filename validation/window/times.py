@@ -58,7 +58,7 @@ def training_times(curves: xr.Dataset) -> xr.Dataset:
     -------
     Dataset over (member, t): `tau_gen`, `tau_best`, `tau_mem`, `least` (the least held-out loss), `tau_mem_before`,
     `tau_mem_at` (the checks about it, nan where not reached), `tau_gen_early`, `tau_mem_early` (true where the value is the
-    first check, and a bound), `window` = tau_mem/tau_gen, nan where tau_mem is early; over member: `tau_copy`, nan
+    first check, and a bound), `window` = tau_mem/tau_gen, nan where tau_mem is early or tau_gen 0; over member: `tau_copy`, nan
     without samples or where half is not reached, and `departure_step`, -1 where there is none. All in optimiser steps.
 
     Raises
@@ -86,7 +86,8 @@ def training_times(curves: xr.Dataset) -> xr.Dataset:
     data: dict = {name: (("member", "t"), values) for name, values in (out | early).items()}
     data |= {"least": (("member", "t"), least)}
     with np.errstate(divide="ignore", invalid="ignore"):
-        window = np.where(early["tau_mem_early"], np.nan, out["tau_mem"] / out["tau_gen"])
+        known = ~early["tau_mem_early"] & (out["tau_gen"] > 0)  # at 0 nothing was learned that lasts
+        window = np.where(known, out["tau_mem"] / out["tau_gen"], np.nan)
     data["window"] = (("member", "t"), window)
     copies = np.full(shape[0], np.nan)
     if "fraction" in curves:

@@ -7,7 +7,7 @@ from validation.experiments.network_training_time.directions import (
     directions,
     directions_figure,
 )
-from validation.experiments.network_training_time.evaluation import GROWTHS, evaluate
+from validation.experiments.network_training_time.evaluation import GROWTHS, evaluate, held_out_size
 from validation.experiments.network_training_time.experiment import figure, run
 from validation.experiments.network_training_time.presets import PRESETS, Preset
 
@@ -22,5 +22,6 @@ __all__ = [
     "directions_figure",
     "evaluate",
     "figure",
+    "held_out_size",
     "run",
 ]

@@ -22,9 +22,9 @@ from scipy import stats
 from validation.experiments.network_training_time.presets import Preset
 from validation.experiments.shared import Row
 from validation.simulation import Prediction, judge
-from validation.window import first_crossing, training_times
+from validation.window import extrapolate_time, first_crossing, training_times
 
-__all__ = ["GROWTHS", "evaluate", "growth_slopes"]
+__all__ = ["GROWTHS", "evaluate", "growth_slopes", "held_out_size"]
 
 GROWTHS = (
     ("tau_mem", "P", 2.0),
@@ -112,6 +112,33 @@ def growth_slopes(tau: xr.DataArray, against: str) -> np.ndarray:
         if ok.sum() >= 2:
             slopes.append(np.polyfit(x[ok], y[ok], 1)[0])
     return np.array(slopes)
+
+
+def held_out_size(times: xr.Dataset, pilots: Sequence[int], target: int) -> xr.Dataset:
+    """tau_mem of the networks on `target` points beside its prediction from those on fewer, as `geomem window` makes it.
+
+    Parameters
+    ----------
+    times : of `evaluate`; pilots : the sizes that predict, each with two replicas or more; target : the size held out
+
+    Returns
+    -------
+    Dataset over (case, replica): a case is a kind of network at a noise level that all its pilots have memorised; `measured` (nan
+    where it is not reached within `attrs["last"]` steps), and over case `predicted`, `low`, `high`, the 90 % interval
+    """
+    P, known = times["P"].values, times["tau_mem"].where(~times["tau_mem_early"])
+    rows = []
+    for s, k in np.ndindex(times.sizes["stack"], times.sizes["t"]):
+        tau = known.isel(stack=s, t=k).values
+        few = np.isin(P, pilots)
+        if np.isfinite(tau[few]).all():
+            found = extrapolate_time(P[few], tau[few], target, exponent=1.0)
+            name = f"{times['stack'].values[s]}, sigma = {float(times['sigma'][k]):.2g}"
+            rows.append((name, found.value, found.low, found.high, tau[target == P]))
+    names, predicted, low, high, measured = zip(*rows, strict=True) if rows else ([], [], [], [], np.empty((0, 0)))
+    data = {"predicted": ("case", list(predicted)), "low": ("case", list(low)), "high": ("case", list(high))}
+    data["measured"] = (("case", "replica"), np.array(measured))
+    return xr.Dataset(data, {"case": list(names)}, {"last": int(times["step"][-1])})
 
 
 def _mean(slopes: np.ndarray) -> tuple[float, float]:

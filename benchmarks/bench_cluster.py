@@ -117,7 +117,7 @@ def main() -> None:
         replica_tasks(chosen.each),
     )
     work = {"phase diagram": diagram, "Monte Carlo": (group, items, none)}
-    walls, single, overhead = {}, {}, {}
+    walls, single, spent, overhead = {}, {}, {}, {}
     for workers in (1, 2):
         with connected(f"local:{workers}") as client:
             for name, (function, tasks, shared) in work.items():
@@ -125,10 +125,11 @@ def main() -> None:
                     wall(client, function, tasks[: 2 * workers], shared)  # kernels are loaded, memory is touched
                 walls[name, workers], durations = wall(client, function, tasks, shared)
                 single.setdefault(name, durations)
-                spent = (
+                spent[name, workers] = sum(durations)
+                took = (
                     f"{walls[name, workers]:.2f} s for {len(tasks)} tasks of {sum(durations):.2f} s of processor time"
                 )
-                print(f"{name}, {workers} workers: {spent}, load {os.getloadavg()[0]:.1f}", flush=True)
+                print(f"{name}, {workers} workers: {took}, load {os.getloadavg()[0]:.1f}", flush=True)
             list(run_tasks(nothing, range(100), scheduler=client))
             start = time.perf_counter()
             list(run_tasks(nothing, range(2000), scheduler=client))
@@ -154,7 +155,7 @@ def main() -> None:
                           "speedup": round(one / seconds, 2), "bound_seconds": round(longest, 3)})  # fmt: skip
     measured = [
         {"work": name, "workers": k, "seconds": round(walls[name, k], 3),
-         "processor_seconds": round(sum(single[name]), 3), "computed_seconds": round(makespan(single[name], k, cost), 3)}
+         "processor_seconds": round(spent[name, k], 3), "computed_seconds": round(makespan(single[name], k, cost), 3)}
         for name in work for k in (1, 2)
     ]  # fmt: skip
     for name, rows in (("computed", table), ("measured", measured)):

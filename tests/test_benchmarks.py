@@ -107,6 +107,7 @@ def test_patterns_on_disk(benchmarks):
     from benchmarks.harness import Settings
 
     rows = memory_mapped.run(Settings(quick=True, tiny=True))
-    assert [row.method for row in rows] == ["ours: memory-mapped", "torch.cdist, part by part"]
-    assert all(row.error < 1e-3 for row in rows)
+    names = ["ours: memory-mapped", "torch.cdist + softmax, part by part", "torch flash attention, part by part"]
+    assert [row.method for row in rows][:3] == names
+    assert all(row.error < 1e-3 for row in rows[:3])
     assert rows[0].error < 1e-5

@@ -9,8 +9,10 @@ import sympy as sp
 
 from numerics.domain import DomainError
 from theory import (
+    HiddenManifold,
     Isotropic,
     LinearManifold,
+    Mixture,
     RandomFeatures,
     Spectrum,
     Subspaces,
@@ -19,7 +21,7 @@ from theory import (
     training_window,
 )
 from theory.models import activation
-from theory.training import closed_form_moments, feature_moments
+from theory.training import closed_form_moments, feature_moments, finite_sample_loss
 from theory.training.action import (
     A,
     Q,
@@ -39,6 +41,7 @@ from theory.training.limits import ManyFeatures
 from theory.training.moments import _by_quadrature, _nested
 from validation.experiments import training_time
 from validation.experiments.training_time import Preset, draw, flow
+from validation.experiments.training_time.features import FiniteFeatures, _second_moments
 
 OU_001, OU_01 = np.expm1(0.02), np.expm1(0.2)  # VE times of t = 0.01 and 0.1
 PUBLISHED = RandomFeatures(Isotropic(1.0), psi_p=64, psi_n=8, t=OU_001, activation="tanh")
@@ -578,3 +581,59 @@ def test_linear_features_memorise_nothing():
 def test_bad_arguments_are_named(ask, name):
     with pytest.raises(DomainError, match=name):
         ask()
+
+
+def _curved_and_gaussian(model, N, rng):
+    """Losses of erf features on a curved manifold less those on Gaussian data of its covariance, same F and W."""
+    tau, t, D, p = np.array([20.0, 100.0, np.inf]), 0.1, int(model.alpha_D * N), 8 * N
+    F, W = rng.standard_normal((N, D)), rng.standard_normal((p, N))
+    _, linear, rest = model.s.linear_and_noise(model.field_variance)
+    Delta, decay = t / (1 + t), 1 / (1 + t)
+    found = []
+    for law in (model.s.function, lambda h: linear * h + np.sqrt(rest) * rng.standard_normal(h.shape)):
+        moments = []
+        for count in (4 * N, 30 * N):
+            X = law(F @ rng.standard_normal((D, count)) / np.sqrt(D))
+            moments.append(_second_moments("erf", W @ (np.sqrt(decay) * X) / np.sqrt(N), Delta * W @ W.T / N))
+        (U, slope), (population, mean_slope) = moments
+        V = np.sqrt(Delta / N) * W
+        made = FiniteFeatures(U, population, slope[:, None] * V, mean_slope[:, None] * V, np.ones(N), Delta, decay)
+        losses = flow(made, tau)
+        found.append([losses["train"], losses["test"]])
+    return np.subtract(*found)
+
+
+def test_features_see_the_covariance_of_a_curved_manifold():
+    """Gaussian equivalence: at equal F and W the difference falls as 1/N to 0, far below that of a wrong spectrum."""
+    model, rng = HiddenManifold(0.3, "tanh"), np.random.default_rng(5)
+    small, large = (
+        np.array([_curved_and_gaussian(model, N, rng) for _ in range(count)]) for N, count in ((24, 10), (48, 5))
+    )
+    error = [x.std(axis=0, ddof=1) / np.sqrt(len(x)) for x in (small, large)]
+    left = 2 * large.mean(axis=0) - small.mean(axis=0)
+    spread = np.hypot(2 * error[1], error[0])
+    assert np.abs(small.mean(axis=0))[1, 2] > 10 * error[0][1, 2]  # there is a difference to fall
+    assert (np.abs(left) < 4.5 * spread + 0.01).all()
+    features = RandomFeatures(model, 8, 4, 0.1, "erf")
+    control = RandomFeatures(Isotropic(model.mean_variance), 8, 4, 0.1, "erf")
+    assert control.final_losses()[1] - features.final_losses()[1] > 0.5
+    assert finite_sample_loss(model, P=80, N=256, t=0.05).population == pytest.approx(
+        float(np.mean([r * 0.05 / (r + 0.05) for r in _eigenvalues_of(model)])), rel=0.01
+    )
+
+
+def _eigenvalues_of(model, N=1500):
+    """Of the covariance of one draw of F, sampled without the theory: linear coefficient and rest by quadrature."""
+    D = int(model.alpha_D * N)
+    F = np.random.default_rng(0).standard_normal((N, D)) / np.sqrt(D)
+    x, w = np.polynomial.hermite_e.hermegauss(60)
+    w = w / w.sum()
+    linear = w @ (np.tanh(x) * x)
+    return linear**2 * np.linalg.eigvalsh(F @ F.T) + w @ np.tanh(x) ** 2 - linear**2
+
+
+def test_models_without_one_covariance_are_refused():
+    with pytest.raises(DomainError, match="model = Mixture"):
+        RandomFeatures(Mixture([0.5, 0.5], [Isotropic(1.0), Isotropic(0.5)]), 8, 4, 0.1)
+    with pytest.raises(DomainError, match="alpha_D"):
+        RandomFeatures(HiddenManifold([0.3, 0.5], "tanh"), 8, 4, 0.1)

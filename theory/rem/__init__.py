@@ -3,7 +3,7 @@
 from theory.rem.closed_forms import closed_form, time_equation
 from theory.rem.energy_model import KINDS, RandomEnergyModel
 from theory.rem.gaussian import LinearSaddle, MutualInformation, gaussian_rem, integrals
-from theory.rem.spectral_average import spectral_nodes
+from theory.rem.spectral_average import covariance_nodes, spectral_nodes
 
 __all__ = [
     "KINDS",
@@ -11,6 +11,7 @@ __all__ = [
     "MutualInformation",
     "RandomEnergyModel",
     "closed_form",
+    "covariance_nodes",
     "gaussian_rem",
     "integrals",
     "spectral_nodes",

@@ -8,10 +8,10 @@ import numpy as np
 import sympy as sp
 
 from numerics.domain import DomainError, integer
-from theory.models import GaussianModel, LinearManifold, StieltjesMap, atoms, continuum, covariance_law
+from theory.models import GaussianModel, HiddenManifold, LinearManifold, StieltjesMap, atoms, continuum, covariance_law
 from theory.notation import alpha_D, latent_variance
 
-__all__ = ["covariance_moments", "spectral_nodes"]
+__all__ = ["covariance_moments", "covariance_nodes", "spectral_nodes"]
 
 
 def covariance_moments(model: GaussianModel, order: int) -> np.ndarray | tuple[sp.Expr, ...]:
@@ -114,3 +114,38 @@ def spectral_nodes(model: GaussianModel, n: int) -> tuple[np.ndarray, np.ndarray
     c = continuum(model)
     weights, values = c.nodes(n)
     return np.concatenate([law.atom_masses, weights]), np.concatenate([law.atom_values, values * c.scale])
+
+
+def covariance_nodes(model: GaussianModel | HiddenManifold, n: int) -> tuple[np.ndarray, np.ndarray]:
+    r"""`spectral_nodes` of the covariance of any model with one, also of a curved manifold about its mean.
+
+    The covariance of :math:`s(Fz/\sqrt D)` given F is :math:`c^2C+v`: C that of the fields, a linear manifold's, c and v the
+    linear coefficient and the residual variance of s.
+
+    Parameters
+    ----------
+    model : Isotropic, Subspaces, Spectrum, LinearManifold or HiddenManifold; n : int >= 3, of `spectral_nodes`
+
+    Returns
+    -------
+    (weights, values), in squared data units
+
+    Raises
+    ------
+    DomainError
+        As `spectral_nodes`, or another model.
+
+    Source: Gaussian equivalence [GMKZ20].
+
+    >>> weights, values = covariance_nodes(HiddenManifold(0.5, "tanh"), 40)
+    >>> round(float(np.dot(weights, values)), 10) == round(HiddenManifold(0.5, "tanh").mean_variance, 10)
+    True
+    """
+    if isinstance(model, HiddenManifold):
+        weights, values = spectral_nodes(LinearManifold(model.alpha_D, model.variances, model.fractions), n)
+        _, linear, rest = model.s.linear_and_noise(model.field_variance)
+        return weights, linear**2 * values + rest
+    if not isinstance(model, GaussianModel):
+        allowed = "one of Isotropic, LinearManifold, Subspaces, Spectrum, HiddenManifold"
+        raise DomainError("model", type(model).__name__, allowed)
+    return spectral_nodes(model, n)

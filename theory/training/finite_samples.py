@@ -20,7 +20,7 @@ from numerics.display import Shown
 from numerics.domain import DomainError, positive
 from theory.models import GaussianModel, Spectrum
 from theory.notation import SpectralAverage, r, t
-from theory.rem import spectral_nodes
+from theory.rem import covariance_nodes
 
 __all__ = [
     "FiniteSampleEquation",
@@ -122,7 +122,7 @@ def loads(model: GaussianModel, P: Any, N: Any, t: Any) -> tuple[np.ndarray, np.
 
 def _solved(model: GaussianModel, load: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """kappa, and the spectrum's weights and values."""
-    weights, values = spectral_nodes(model, NODES)
+    weights, values = covariance_nodes(model, NODES)
     residual, slope = lowered("residual"), lowered("slope")
     # the residual is convex in kappa and negative at 0: Newton's method from a point above the root falls onto it
     k = time + load * np.dot(weights, values)
@@ -149,7 +149,7 @@ def finite_sample_noise(model: GaussianModel, P: Any, N: Any = None, t: Any = No
 
     Parameters
     ----------
-    model : Isotropic, LinearManifold, Subspaces or Spectrum
+    model : Isotropic, LinearManifold, Subspaces, Spectrum or HiddenManifold
         The population.
     P : number or array > 0
         Training samples, of known mean.

@@ -24,7 +24,7 @@ import numpy as np
 
 from numerics.domain import DomainError, times
 from theory.models import GaussianModel
-from theory.rem import spectral_nodes
+from theory.rem import covariance_nodes
 from theory.training.finite_samples import NODES, LinearDenoiserLoss, finite_sample_loss, loads, lowered
 
 __all__ = ["linear_network_curve"]
@@ -40,7 +40,7 @@ def linear_network_curve(model: GaussianModel, tau: Any, P: Any, N: Any = None, 
 
     Parameters
     ----------
-    model : Isotropic, LinearManifold, Subspaces or Spectrum
+    model : Isotropic, LinearManifold, Subspaces, Spectrum or HiddenManifold
     tau : number or array >= 0; infinity is allowed
         Training time, :math:`\dot W=-\nabla_W[\mathrm{tr}(1-W)\hat C(1-W)^\top+t\,\mathrm{tr}WW^\top]`, in inverse squared
         data units.
@@ -73,7 +73,7 @@ def linear_network_curve(model: GaussianModel, tau: Any, P: Any, N: Any = None, 
     if load.ndim or noise.ndim:
         raise DomainError("P, N, t", (P, N, t), "one number each")
     gamma, noise = float(load), float(noise)
-    weights, values = spectral_nodes(model, NODES)
+    weights, values = covariance_nodes(model, NODES)
     z, dz = _contour(noise, values.max() * (1 + np.sqrt(gamma)) ** 2)
     kappa = _followed(z, gamma, weights, values)
     inverse = 1 / (values + kappa[:, None])

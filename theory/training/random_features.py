@@ -17,8 +17,8 @@ from scipy.optimize import minimize_scalar
 
 from numerics.display import Shown
 from numerics.domain import DomainError, finite, nonnegative, positive, times
-from theory.models import GaussianModel, covariance_law
-from theory.rem import spectral_nodes
+from theory.models import GaussianModel, HiddenManifold
+from theory.rem import covariance_nodes
 from theory.training.end_of_training import end_losses
 from theory.training.gram_spectrum import GramSpectrum
 from theory.training.learning_curves import ContourLosses, LearningCurve
@@ -40,8 +40,9 @@ class RandomFeatures(Shown):
 
     Parameters
     ----------
-    model : Isotropic, LinearManifold, Subspaces or Spectrum
-        The data.
+    model : Isotropic, LinearManifold, Subspaces, Spectrum or HiddenManifold
+        The data, about their mean. Of a curved manifold random features see the covariance (Gaussian equivalence): losses are
+        exact, and `distance` is that to the best linear score.
     psi_p, psi_n : numbers > 0
         Features and training samples over the dimension, p/N and n/N.
     t : number > 0
@@ -91,7 +92,7 @@ class RandomFeatures(Shown):
     [1.0, 7.0, 1.0]
     """
 
-    model: GaussianModel
+    model: GaussianModel | HiddenManifold
     psi_p: float
     psi_n: float
     t: float
@@ -100,11 +101,7 @@ class RandomFeatures(Shown):
     def __post_init__(self):
         for name in ("psi_p", "psi_n", "t"):
             object.__setattr__(self, name, _number(name, positive(name, getattr(self, name))))
-        if not isinstance(self.model, GaussianModel):
-            raise DomainError(
-                "model", type(self.model).__name__, "one of Isotropic, LinearManifold, Subspaces, Spectrum"
-            )
-        covariance_law(self.model)  # refuses symbolic parameters
+        _ = self._spectrum  # refuses other models, and symbolic parameters
         if abs(self.moments.a) < 1e-12:
             raise DomainError(
                 "activation", self.activation, "one with a linear part, E s'(h) != 0", "even functions have none"
@@ -113,11 +110,11 @@ class RandomFeatures(Shown):
     @cached_property
     def moments(self) -> FeatureMoments:
         """a, b, v^2, s^2 of the activation at this noise."""
-        return feature_moments(self.activation, self.t, float(self.model.mean_variance))
+        return feature_moments(self.activation, self.t, float(np.dot(*self._spectrum)))
 
     @cached_property
     def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
-        weights, values = spectral_nodes(self.model, _NODES)
+        weights, values = covariance_nodes(self.model, _NODES)
         values, label = np.unique(values, return_inverse=True)
         return np.bincount(label, weights=weights), values
 

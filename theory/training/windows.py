@@ -38,7 +38,7 @@ def memorization_training_time(
 
     Parameters
     ----------
-    model : Isotropic, LinearManifold, Subspaces or Spectrum
+    model : Isotropic, LinearManifold, Subspaces, Spectrum or HiddenManifold
     P, N, features : numbers > 0
         Training samples, dimension, number of random features.
     t : number > 0

@@ -86,11 +86,11 @@ axes[1, 1].legend(fontsize=8)
 plt.show()
 
 # %%
-# **What survives.** The dimension does grow with the number of points, towards the exact score's: at t = 0.03 from 0.9 directions
-# of 50 points to 5.0 of 20 000 (exact: 5.5), counted from eigenvalues, or from 1 to 6 by the largest gap of symmetrised frames.
-# At t = 0.003 no size gets there. The first bend does not show it: of the empirical score it falls with P, at t = 0.03 from some
-# sixteen directions to eight or nine, at t = 0.003 only beyond a thousand points, and the exact score's six directions read as
-# eight or nine. One of these is the definition's (a clean step counts one more than it has below), the others the first irregularities of
-# a nearly flat plateau, which already pass ten times its median. One-sided frames away from a maximum of the density see the
-# slope, which hides every gap.
-# For networks on images see :doc:`../results/trained_images`.
+# **What survives.** The dimension does grow with the number of points, towards the exact score's: at t = 0.03 from 0.9
+# directions of 50 points to 5.0 of 20 000 (exact: 5.5), counted from eigenvalues, or from 1 to 6 by the largest gap of
+# symmetrised frames. At t = 0.003 no size gets there. The first bend does not show it: of the empirical score it falls with
+# P, at t = 0.03 from some sixteen directions to eight or nine, at t = 0.003 only beyond a thousand points, and the exact
+# score's six directions read as eight or nine. One of these is the definition's (a clean step counts one more than it has
+# below), the others the first irregularities of a nearly flat plateau, which already pass ten times its median. One-sided
+# frames away from a maximum of the density see the slope, which hides every gap. For networks on images see
+# :doc:`../results/trained_images`.

@@ -77,7 +77,7 @@ for row, (name, dims) in zip(axes, manifolds.items(), strict=True):
         x = torch.stack([fresh + np.sqrt(level) * omega for level in levels]) if symmetric else centre
         control[place] = kept(exact, levels, x, dims, symmetric)
         for k, part in enumerate(("high", "low")):
-            row[column + k].semilogx(levels, control[place][:, k], "k--", label="exact score")
+            row[column + k].semilogx(levels, control[place][:, k], "ks--", ms=3, label="exact score")
             row[column + k].set(ylim=(-0.05, 1.05))
             row[column + k].set_title(f"d = {name}, {part} variance,\n{place}", loc="left", fontsize=9)
     row[0].set_ylabel("share of the subspace kept")
@@ -98,10 +98,10 @@ axes[0, 0].legend(fontsize=7)
 plt.show()
 
 # %%
-# **What survives**: at noised training points, where the score is used, fewer points do lose more, both subspaces fall below
-# the exact score (dashed) from large noise to small, and 20 000 points keep more than fewer do. At t = 0.013 and d = 2 + 5,
-# 20 000 points keep 0.39 of the high variance and 0.64 of the low, 0.58 and 0.68 of what the exact score keeps. At the
-# centre, the authors' probe, the order is reversed: the exact score of data of norm 1 keeps nothing of the high variance
-# below t = 0.1, nor do 20 000 points, and it is the *fewest* that keep something (250 points up to 0.31), because their score
-# is not yet that of a ring. Of the larger manifold, 5 + 10, none of these sizes keeps the low variance below t = 0.01. Many
-# points and errors: ``geomem validate --full --only losing_dimensions``.
+# **What survives**: at noised training points, where the score is used, both subspaces fall below the exact score (dashed; at
+# three levels in the small setting) from large noise to small, and fewer points lose more. At t = 0.013 and d = 2 + 5, 20 000
+# points keep 0.39 of the high variance and 0.64 of the low, 0.58 and 0.68 of what the exact score keeps. At the centre, the
+# authors' probe, the order is reversed: the exact score of data of norm 1 keeps nothing of the high variance below t = 0.1,
+# nor do 20 000 points, and it is the *fewest* that keep something (250 points up to 0.31), because their score is not yet
+# that of a ring. Of the larger manifold, 5 + 10, four probe points are too few to order the sizes above t = 0.013, and below
+# t = 0.01 none keeps the low variance. Many points and errors: ``geomem validate --full --only losing_dimensions``.

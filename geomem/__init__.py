@@ -11,7 +11,6 @@ it is asked for: `import geomem` alone is fast, and torch is loaded by what need
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from validation.score.local import LocalScore
     from validation.spectrum import spectrum
 
+    __version__: str
+
 _MEASUREMENTS = {
     "EmpiricalScore": "validation.score",
     "LocalScore": "validation.score.local",
@@ -35,11 +36,6 @@ _MEASUREMENTS = {
 }
 
 __all__ = ["EmpiricalScore", "LocalScore", "audit", "load", "point_collapse_times", "spectrum"]
-
-try:
-    __version__ = version("geomem")
-except PackageNotFoundError:  # run from a checkout that was never installed
-    __version__ = "0+unknown"
 
 
 def _not_shadowed() -> None:
@@ -65,8 +61,19 @@ def _not_shadowed() -> None:
 _not_shadowed()
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # a tenth of what `geomem --help` would take
+
+    try:
+        return version("geomem")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0+unknown"
+
+
 def __getattr__(name: str) -> Any:
-    """A name of `theory`, or a measurement, imported when first asked for."""
+    """A name of `theory`, a measurement or the version, looked up when first asked for."""
+    if name == "__version__":
+        return _version()
     if name in _MEASUREMENTS:
         return getattr(import_module(_MEASUREMENTS[name]), name)
     if not name.startswith("_"):

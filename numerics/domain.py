@@ -6,9 +6,10 @@ Every public function of the house checks its arguments here, before any compile
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:  # at run time numpy is imported by the checks that need it: `geomem --help` raises and checks nothing
+    import numpy as np
 
 __all__ = [
     "LARGEST_SEED",
@@ -77,6 +78,8 @@ def cut(text: str, length: int) -> str:
 def shaped(name: str, value: Any, *, allowed: str = "numbers, or an array of one shape") -> np.ndarray:
     """`value` as an array of whatever type (a memory-mapped one stays that), or `DomainError` where its parts have several
     shapes or some are masked."""
+    import numpy as np
+
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DomainError(
             name, f"an array with {np.ma.count_masked(value)} masked entries", "an array without masked entries"
@@ -89,6 +92,8 @@ def shaped(name: str, value: Any, *, allowed: str = "numbers, or an array of one
 
 def finite(name: str, value: Any, *, allowed: str = "finite real numbers") -> np.ndarray:
     """`value` as a float64 array, every entry finite, or `DomainError`. Text and complex numbers are no real numbers."""
+    import numpy as np
+
     array = _real(name, value, allowed)
     bad = ~np.isfinite(array)
     if bad.any():
@@ -97,6 +102,8 @@ def finite(name: str, value: Any, *, allowed: str = "finite real numbers") -> np
 
 
 def _real(name: str, value: Any, allowed: str) -> np.ndarray:
+    import numpy as np
+
     array = shaped(name, value, allowed=allowed)
     if array.dtype.kind not in "buifO":
         raise DomainError(name, value, allowed)
@@ -133,6 +140,8 @@ def times(name: str, value: Any, *, allowed: str = "numbers >= 0, infinity allow
 
 def integer(name: str, value: Any, *, minimum: int, maximum: int | None = None) -> int:
     """`value` as a Python int (of any size) from `minimum` to `maximum`, or `DomainError`."""
+    import numpy as np
+
     allowed = f"an integer >= {minimum}" + (f" and <= {maximum}" if maximum is not None else "")
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise DomainError(name, value, allowed)

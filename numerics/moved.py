@@ -7,7 +7,6 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Mapping
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -15,8 +14,11 @@ from typing import Any
 __all__ = ["redirect"]
 
 
-class _Redirect(MetaPathFinder, Loader):
-    """The module `old` is the module `new`, and importing it warns."""
+class _Redirect:
+    """Finder and loader: the module `old` is the module `new`, and importing it warns.
+
+    The base classes of `importlib.abc` add nothing to it, and their import would be a tenth of `geomem --help`.
+    """
 
     def __init__(self, moved: Mapping[str, str]):
         self.moved = moved

@@ -35,6 +35,17 @@ def test_import_loads_neither_theory_nor_torch(tmp_path):
     assert run.stdout.strip() == "set()", run.stderr
 
 
+def test_help_loads_no_array_library(tmp_path):
+    code = (
+        "import sys\nfrom validation.cli import main\nsys.argv = ['geomem', '--help']\n"
+        "try:\n    main()\nfinally:\n"
+        "    print({'numpy', 'torch', 'sympy', 'numba', 'matplotlib', 'rich.progress'} & set(sys.modules), file=sys.stderr)"
+    )
+    run = _python("-c", code, cwd=tmp_path)
+    assert "phase-diagram" in run.stdout
+    assert run.stderr.strip() == "set()"
+
+
 def test_version_is_that_of_the_project():
     import tomllib
 

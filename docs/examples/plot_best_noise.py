@@ -12,6 +12,8 @@ manifolds at N = 48. The theory says that it *is*
 :math:`t_g`.
 """
 
+import os
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullFormatter
@@ -19,10 +21,12 @@ from matplotlib.ticker import NullFormatter
 from theory import LinearManifold, collapse_time, generalization_time
 from theory.finite_size import finite_size_value
 
+full = os.environ.get("GEOMEM_GALLERY") == "full"
 alpha, N = np.geomspace(0.02, 0.6, 60), 48
+sets, fresh = (160, 200) if full else (16, 60)
 
 
-def nearest(alpha_D, a, sets=16, fresh=60):
+def nearest(alpha_D, a):
     """Mean squared distance to the nearest of exp(aN) points, per dimension, and its error over manifolds."""
     found, D = [], round(alpha_D * N)
     for seed in range(sets):

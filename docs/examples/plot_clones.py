@@ -12,6 +12,8 @@ form at the size of the simulation.
 exact score; Gaussian training sets of :math:`e^{\alpha N}` points.
 """
 
+import os
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullFormatter
@@ -19,13 +21,15 @@ from matplotlib.ticker import NullFormatter
 from theory import Isotropic, Mixture, cloning_probability, collapse_time, excess_entropy, speciation_time
 from theory.finite_size import collapse_curve
 
+full = os.environ.get("GEOMEM_GALLERY") == "full"
 N = 1024
+pairs, sets = (40_000, 120) if full else (4000, 12)
 two = Mixture([0.5, 0.5], [Isotropic(1.0)] * 2, means=[np.ones(N), -np.ones(N)])
 t_s = speciation_time(two, convention="vp")
 tau = np.linspace(1.5, 6, 120)
 
 
-def clones_agree(start, pairs=4000, step=0.01, seed=0):
+def clones_agree(start, step=0.01, seed=0):
     """Share of pairs that end in one class: the coordinate along the means, backward from Ornstein-Uhlenbeck time `start`."""
     rng, m = np.random.default_rng(seed), np.sqrt(N)
     y = np.sign(rng.standard_normal(pairs)) * m * np.exp(-start) + rng.standard_normal(pairs)
@@ -42,7 +46,7 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.9), constrained_layout=T
 left.plot(tau, cloning_probability(two, tau, convention="vp"), "k", label="theory")
 starts = np.array([2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.5])
 shares = np.array([clones_agree(s) for s in starts])
-left.errorbar(starts, shares[:, 0], shares[:, 1], fmt="o", ms=4, label="4000 pairs of clones")
+left.errorbar(starts, shares[:, 0], shares[:, 1], fmt="o", ms=4, label=f"{pairs} pairs of clones")
 left.axvline(t_s, color="0.6", ls="--", lw=0.8)
 left.set(xlabel=r"Ornstein-Uhlenbeck time $\tau$ at which they split", ylabel="probability of one class")
 left.set_title(rf"speciation (dashed): $\tau_s={t_s:.2f}$, N = 1024", loc="left", fontsize=10)
@@ -55,13 +59,15 @@ print(
     ),
 )
 
+print(f"speciation at {t_s:.3f}, where theory gives {float(cloning_probability(two, t_s, convention='vp')):.3f}")
+
 alpha, model, t = 0.25, Isotropic(1.0), np.geomspace(0.3, 8, 100)
 right.plot(t, excess_entropy(model, alpha, t), "k", label="theory, N → ∞")
 levels = np.geomspace(0.4, 7, 10)
 for k, n in enumerate((12, 24, 36)):
     P, found = round(np.exp(alpha * n)), []
     right.plot(levels, collapse_curve(model, P=P, N=n, t=levels, samples=16).value, f"C{k}:", lw=1.2)
-    for seed in range(12):
+    for seed in range(sets):
         rng = np.random.default_rng(seed)
         X = rng.standard_normal((P, n))
         x = X[:60, None] + np.sqrt(levels)[:, None] * rng.standard_normal((min(60, P), len(levels), n))
@@ -70,7 +76,7 @@ for k, n in enumerate((12, 24, 36)):
     right.errorbar(
         levels,
         np.mean(found, axis=0),
-        np.std(found, axis=0, ddof=1) / np.sqrt(12),
+        np.std(found, axis=0, ddof=1) / np.sqrt(sets),
         fmt="o",
         ms=3.5,
         color=f"C{k}",

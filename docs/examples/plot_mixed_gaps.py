@@ -14,6 +14,8 @@ swapped, the intermediate gap is at the other dimension.
 random manifold, fresh noise at every step.
 """
 
+import os
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -21,7 +23,9 @@ from theory import LinearManifold
 from theory.jacobian.spectral_gaps import gap_opening_times, spectral_gaps
 from theory.models import covariance_cdf
 
+full = os.environ.get("GEOMEM_GALLERY") == "full"
 N, alpha_D, P = 80, 0.4, 2000
+length = 30_000 if full else 3000
 
 
 def manifold(variances, seed=0):
@@ -32,7 +36,7 @@ def manifold(variances, seed=0):
     return rng.standard_normal((P, D)) * latent @ F.T
 
 
-def trained(X, t, steps=3000, batch=200, seed=0):
+def trained(X, t, steps=length, batch=200, seed=0):
     """The weights of a linear network after gradient descent on the denoising loss, averaged over the last third of the steps."""
     rng, W, average = np.random.default_rng(seed), np.zeros((N, N)), np.zeros((N, N))
     rate = 0.6 / (np.linalg.norm(X, 2) ** 2 / P + t)

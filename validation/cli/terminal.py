@@ -14,7 +14,6 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from numerics.domain import DomainError
 from validation.progress_lines import progress_lines, stage_lines
@@ -137,6 +136,15 @@ def progress_bar(title: str) -> Iterator[Any]:
     if not notes.is_terminal:
         yield progress_lines(notes, title)
         return
+    from rich.progress import (  # here, not above: `geomem --help` draws no bar
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

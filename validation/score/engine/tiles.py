@@ -214,7 +214,7 @@ class TrainingSet:
         n, threads = len(row), thread_count(self.device)
         if n < self.policy.parallel:
             return [slice(0, n)]
-        inner = torch.searchsorted(row, row[[n * k // threads for k in range(1, threads)]]).tolist()
+        inner = torch.searchsorted(row.contiguous(), row[[n * k // threads for k in range(1, threads)]]).tolist()
         return [slice(*ends) for ends in pairwise(sorted({0, *inner, n}))]
 
     def _recentred(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:

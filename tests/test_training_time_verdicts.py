@@ -302,6 +302,22 @@ def test_presets_see_the_start_of_training():
     assert asdict(TINY)["first"] is None
 
 
+def test_networks_that_have_diverged_do_not_set_the_common_level():
+    """Two of six U-Nets with SGD: the others still have a learning time."""
+    stored = load_dataset(RESULTS / "unets_sgd/to4096.nc")
+    curves, _ = evaluate(stored, Preset(**json.loads(stored.attrs["preset"])))
+    tau = curves["tau_learn"].isel(stack=0, t=0)
+    assert np.isnan(curves["train"].isel(stack=0, t=0, step=-1)).values.tolist() == [
+        False,
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert np.isfinite(tau).values.tolist() == [True, True, True, False, False, True]
+
+
 @pytest.mark.parametrize(
     ("file", "pilots", "target", "memorised", "factor"),
     [

@@ -69,7 +69,8 @@ def _learning_times(curves: xr.Dataset, times: xr.Dataset) -> xr.Dataset:
     tau, early = np.full(least.shape, np.nan), np.zeros(least.shape, dtype=bool)
     for s, m, k in np.ndindex(least.shape):
         same = optimizer == optimizer[s]
-        level = np.sqrt(held[same, 0, :, k].mean() * least[same, :, k].max())
+        reached = least[same, :, k][np.isfinite(least[same, :, k])]  # networks that have diverged reach no level
+        level = np.sqrt(held[same, 0, :, k].mean() * reached.max()) if reached.size else np.nan
         tau[s, m, k], before, _ = first_crossing(steps, held[s, :, m, k], float(level))
         early[s, m, k] = before == 0
     axes = ("stack", "member", "t")

@@ -178,7 +178,7 @@ def test_saddle_solves_all_five_conditions_at_thirty_digits():
 
 
 def test_density_against_thirty_digits_and_its_mass():
-    values = np.array([0.01, 0.03, 0.07, 1.0, 3.0, 8.0])
+    values = np.array([0.021, 0.03, 0.07, 1.0, 3.0, 8.0])  # the first lies between the atom and the lowest bulk
     ours = SMALL.density(values)
     p, n, a, b, v, s = SMALL.parameters
     for value, density in zip(values, ours, strict=True):
@@ -637,3 +637,37 @@ def test_models_without_one_covariance_are_refused():
         RandomFeatures(Mixture([0.5, 0.5], [Isotropic(1.0), Isotropic(0.5)]), 8, 4, 0.1)
     with pytest.raises(DomainError, match="alpha_D"):
         RandomFeatures(HiddenManifold([0.3, 0.5], "tanh"), 8, 4, 0.1)
+
+
+def test_density_stays_on_its_branch():
+    """Far below the largest eigenvalue: a long step once led to another solution, with a negative density."""
+    rf = RandomFeatures(Isotropic(1.0), 32, 6, OU_001, "tanh")
+    for low, high in rf.support:
+        assert (rf.density(np.geomspace(low, high, 60)[1:-1]) > 0).all()
+    assert rf.density(rf.support.ravel()) == pytest.approx(0, abs=1e-3 * rf.density(rf.support.mean(axis=1)).max())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_model_has_a_positive_density_that_adds_up(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(8):
+        psi_p, psi_n, t = 10 ** rng.uniform([-0.7, -0.7, -4], [2.5, 2.5, 1.5])
+        model = [Isotropic(10 ** rng.uniform(-1, 1)), Subspaces([0.3, 0.4], 10 ** rng.uniform(-4, 1.5, 2))][
+            rng.integers(2)
+        ]
+        rf = RandomFeatures(model, psi_p, psi_n, t, ["tanh", "relu", "erf", "sign"][rng.integers(4)])
+        assert rf.masses.sum() + rf.atom[1] == pytest.approx(1, abs=1e-5)
+        for low, high in rf.support:
+            assert (rf.density(np.geomspace(low, high, 20)[1:-1]) >= 0).all()
+        end = rf.learning_curve(np.inf)
+        assert rf.final_losses() == pytest.approx((float(end.train), float(end.test)), rel=1e-6, abs=1e-9)
+
+
+def test_bulks_of_a_manifold_are_not_the_lines_of_its_quadrature():
+    """One bulk and one atom of the data's covariance: at most two bulks for each and that of the samples."""
+    rf = RandomFeatures(LinearManifold(0.5), 64, 8, OU_001)
+    assert len(rf.support) == 4
+    assert rf.masses.sum() + rf.atom[1] == pytest.approx(1, abs=1e-5)
+    assert rf.masses[-1] * 64 == pytest.approx(0.5, abs=1e-4)  # the directions on the manifold, learned
+    assert rf.masses[-2] * 64 == pytest.approx(0.5, abs=1e-4)  # and those off it
+    assert len(rf._coarse.support) > 4  # control: with the nodes that are enough for losses

@@ -3,7 +3,7 @@
 The unknowns (u, v) solve f(u, v) = 0 and h(u, v) = z, both analytic. `system(u, v, p, w, l)` returns f, h and their four
 derivatives. `advance` goes from one z to another along the straight line, `trace` along a polyline. A step is halved when
 Newton's method needs more than a few iterations or corrects the prediction by much, so that the branch is never left; a
-caller that knows the sign of Im u on its branch has it enforced. Numba cannot cache kernels that take a function as a
+caller that knows the sign of Im u and Im v on its branch has it enforced. Numba cannot cache kernels that take a function as a
 value: `path_source` writes the functions out for one system.
 """
 
@@ -20,6 +20,8 @@ _NEAR = 0.05  # the same where a neighbour's solution on the real axis is the st
 _TIGHT = 2e-15  # relative step at which Newton's method ends
 _DOUBLE = 1e-5  # at a double root, where an edge is, it stalls: the least step that is then taken for converged
 _SMALLEST = 1e-9  # fraction of a segment below which it is given up
+_ROUNDING = 1e-12  # of |u|, off the axis
+_REAL = 1e-6  # of |u|: an imaginary part that rounding makes of a real solution, next to an edge its square root
 _STRIDE = 10.0  # ratio of the ends of a segment along the ray
 
 
@@ -47,10 +49,15 @@ def polish(system, u, v, z, p, w, l):
     return u, v, MAX_NEWTON, False, first
 
 
+def on_branch(u, z, sign):
+    """Whether Im u has the sign at z, up to rounding: on the real axis both of a pair of complex solutions solve."""
+    return sign * u.imag >= -(_ROUNDING if z.imag > 0.0 else _REAL) * abs(u)
+
+
 def advance(system, u, v, start, stop, sign, p, w, l):
     """From the solution (u, v) at z = start to that at z = stop: u, v, iterations, whether it arrived.
 
-    Where Im z > 0 a solution with sign * Im u < 0 is not accepted; sign 0 accepts all.
+    A solution of which Im u or Im v has not the sign is not accepted; sign 0 accepts all.
     """
     done = 0.0
     size = 1.0
@@ -67,7 +74,7 @@ def advance(system, u, v, start, stop, sign, p, w, l):
         b = v + fu * (z1 - z0) / det
         a, b, n, ok, first = polish(system, a, b, z1, p, w, l)
         count += n + 1
-        if ok and z1.imag > 0.0 and sign * a.imag < 0.0:
+        if ok and not (on_branch(a, z1, sign) and on_branch(b, z1, sign)):
             ok = False
         if ok and n <= _FEW and first < _CLOSE:
             u = a
@@ -122,7 +129,7 @@ def settle(system, ends, turn, u0, v0, z0, sign, p, w, l, u_end, v_end, ok):
                 v = v_end[i - 1] + fu * (z1 - ends[i - 1]) / det
                 u, v, n, good, first = polish(system, u, v, z1, p, w, l)
                 total += n + 1
-                good = good and first < _NEAR and sign * u.imag > 1e-4 * abs(u)
+                good = good and first < _NEAR and sign * u.imag > 1e-4 * abs(u) and on_branch(v, z1, sign)
         if not good:
             good = True
             while good and abs(z0) > _STRIDE * abs(
@@ -148,15 +155,15 @@ def settle(system, ends, turn, u0, v0, z0, sign, p, w, l, u_end, v_end, ok):
     return total
 
 
-_FUNCTIONS = (polish, advance, trace, settle)
+_FUNCTIONS = (polish, on_branch, advance, trace, settle)
 _CONSTANTS = {
     name: globals()[name]
-    for name in ("MAX_NEWTON", "_FEW", "_CLOSE", "_TIGHT", "_NEAR", "_DOUBLE", "_SMALLEST", "_STRIDE")
+    for name in ("MAX_NEWTON", "_FEW", "_CLOSE", "_TIGHT", "_NEAR", "_DOUBLE", "_SMALLEST", "_ROUNDING", "_REAL", "_STRIDE")
 }
 
 
 def path_source() -> str:
-    """Python source of the four functions, compiled by numba, for a global function named `system`.
+    """Python source of the functions, compiled by numba, for a global function named `system`.
 
     >>> path_source().splitlines()[1]
     'def polish(u, v, z, p, w, l):'

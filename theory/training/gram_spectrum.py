@@ -23,7 +23,7 @@ _DEEP = 1e-6  # of the lowest expected eigenvalue above s^2, to which the scan g
 _AROUND = np.linspace(-0.12, 0.12, 49)  # finer, about each expected line
 _LINES = 64  # distinct variances about which the scan is made finer
 _ON = 1e-7  # Im Q over |Q| above which there is density
-_NODES = 400  # of the masses
+_NODES, _SETTLED = 400, 1e-8  # of the masses, at first; relative change at which they are enough
 _STEP = 1e-30  # of a complex-step derivative
 
 
@@ -126,12 +126,21 @@ class GramSpectrum:
     @cached_property
     def masses(self) -> np.ndarray:
         """(B,) array: fraction of the p eigenvalues in each bulk."""
-        angle = np.pi * (np.arange(_NODES) + 0.5) / _NODES
-        found = []
-        for low, high in self._above:
-            # a bulk may span decades: the cosine is taken of the logarithm
-            centre, half = 0.5 * np.log(low * high) if low > 0 else 0.0, 0.5 * np.log(high / low) if low > 0 else 0.0
-            z = np.exp(centre - half * np.cos(angle)) if low > 0 else high * 0.5 * (1 - np.cos(angle))
-            measure = z * half if low > 0 else 0.5 * high
-            found.append(np.pi / _NODES * (self._density(z) * measure * np.sin(angle)).sum())
-        return np.array(found)
+        return np.array([self._mass(low, high) for low, high in self._above])
+
+    def _mass(self, low: float, high: float) -> float:
+        """One bulk's, with nodes doubled until it moves no more: a bulk that is about to split takes many."""
+        before = np.inf
+        for doubled in range(6):
+            angle = np.pi * (np.arange(_NODES << doubled) + 0.5) / (_NODES << doubled)
+            if low > 0:  # a bulk may span decades: the cosine is taken of the logarithm
+                centre, half = 0.5 * np.log(low * high), 0.5 * np.log(high / low)
+                z = np.exp(centre - half * np.cos(angle))
+                measure = z * half
+            else:
+                z, measure = high * 0.5 * (1 - np.cos(angle)), 0.5 * high
+            mass = np.pi / angle.size * (self._density(z) * measure * np.sin(angle)).sum()
+            if abs(mass - before) <= _SETTLED * abs(mass):
+                break
+            before = mass
+        return float(mass)

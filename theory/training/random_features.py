@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 
 from numerics.display import Shown
 from numerics.domain import DomainError, finite, nonnegative, positive, times
-from theory.models import GaussianModel, HiddenManifold
+from theory.models import GaussianModel, HiddenManifold, LinearManifold, covariance_law
 from theory.rem import covariance_nodes
 from theory.training.end_of_training import end_losses
 from theory.training.gram_spectrum import GramSpectrum
@@ -30,6 +30,7 @@ from theory.training.resolvent import Resolvent
 __all__ = ["RandomFeatures"]
 
 _NODES = 60  # quadrature nodes of a bulk of the data's covariance
+_MOST_NODES = 3840  # of them, for its bulks to be bulks
 _RIDGE = 1e-9  # of the largest eigenvalue's scale, in place of none
 _RISE = 1e-9  # of the least test loss that is more than rounding
 
@@ -112,11 +113,14 @@ class RandomFeatures(Shown):
         """a, b, v^2, s^2 of the activation at this noise."""
         return feature_moments(self.activation, self.t, float(np.dot(*self._spectrum)))
 
-    @cached_property
-    def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
-        weights, values = covariance_nodes(self.model, _NODES)
+    def _nodes(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        weights, values = covariance_nodes(self.model, count)
         values, label = np.unique(values, return_inverse=True)
         return np.bincount(label, weights=weights), values
+
+    @cached_property
+    def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._nodes(_NODES)
 
     @cached_property
     def parameters(self) -> tuple[float, ...]:
@@ -128,12 +132,34 @@ class RandomFeatures(Shown):
     def _resolvent(self) -> Resolvent:
         return Resolvent(self.parameters, *self._spectrum)
 
+    def _gram_of(self, resolvent: Resolvent) -> GramSpectrum:
+        above = (*self.parameters[:5], 0.0)  # s^2 only shifts
+        values = resolvent.values
+        lines = np.concatenate([memorization_eigenvalue(values, above), learning_eigenvalue(values, above)])
+        return GramSpectrum(resolvent, np.unique(lines[lines > 0]))
+
+    @cached_property
+    def _coarse(self) -> GramSpectrum:
+        """With the nodes of the losses: integrals converge long before the lines of the nodes have merged into bulks."""
+        return self._gram_of(self._resolvent)
+
     @cached_property
     def _gram(self) -> GramSpectrum:
-        _, values = self._spectrum
-        above = (*self.parameters[:5], 0.0)  # s^2 only shifts
-        lines = np.concatenate([memorization_eigenvalue(values, above), learning_eigenvalue(values, above)])
-        return GramSpectrum(self._resolvent, np.unique(lines[lines > 0]))
+        """With so many nodes that a bulk of the data's covariance is none of the lines it was made of."""
+        most, found, count = self._most_bulks, self._coarse, _NODES
+        while most and len(found.support) > most and count < _MOST_NODES:
+            count *= 4
+            found = self._gram_of(Resolvent(self.parameters, *self._nodes(count)))
+        return found
+
+    @property
+    def _most_bulks(self) -> int:
+        """Bulks that U can have: two for each part of the data's covariance, and that of the samples; 0 where all are points."""
+        model = self.model
+        if isinstance(model, HiddenManifold):
+            model = LinearManifold(model.alpha_D, model.variances, model.fractions)
+        law = covariance_law(model)
+        return 2 * (len(law.bulks) + len(law.atom_masses)) + 1 if len(law.bulks) else 0
 
     def density(self, values: Any) -> Any:
         """Density of the eigenvalues of U per feature, the atom left out.
@@ -220,14 +246,14 @@ class RandomFeatures(Shown):
 
     @cached_property
     def _losses(self) -> ContourLosses:
-        if not self.support[0, 0] > 0:
+        if not self._coarse.support[0, 0] > 0:
             raise DomainError(
                 "psi_p", self.psi_p, "other than 1 for a linear activation, whose eigenvalues then reach 0"
             )
         return ContourLosses(
             self._resolvent,
-            float(self.support[0, 0]),
-            float(self.support[-1, 1]),
+            float(self._coarse.support[0, 0]),
+            float(self._coarse.support[-1, 1]),
             self.moments.Delta,
             self.moments.decay,
         )

@@ -116,7 +116,7 @@ def test_linear_network_ends_at_the_finite_sample_loss(P, t):
 
 @pytest.mark.parametrize("model", [Isotropic(1.0), HARMONIC])
 def test_linear_network_is_best_before_its_end_where_noise_is_large(model):
-    """tau = log(1 + <r^2>/(gamma <r>^2))/2t for t far above r, error of order r/t; below the variances the loss only falls."""
+    """tau = log(1 + <r^2>/(gamma <r>^2))/2t for t far above r, error of order r/t; far below the loss only falls."""
     N, t = 256, 1e5
     P = 0.5 * N
     square = float(np.mean(model.eigenvalues**2)) if isinstance(model, Spectrum) else 1.0

@@ -97,6 +97,27 @@ def test_kinked_moments_keep_their_digits_at_any_ratio():
         assert abs(m.s2 / (m.Delta / 4) - 1) < 1 / kink
 
 
+def test_kinks_that_nobody_told_cost_digits_only():
+    """Callables that bend or jump, with the places told and without; what is too fine for any panel is refused."""
+    for function, places in (
+        (lambda x: np.clip(x, -1, 1), [-1, 1]),
+        (lambda x: np.clip(x, -0.37, 0.37), [-0.37, 0.37]),
+        (lambda x: np.where(np.asarray(x) > 0.37, 1.0, 0.0), [0.37]),
+    ):
+        told, untold = feature_moments(activation(function, breakpoints=places), 0.2), feature_moments(function, 0.2)
+        assert [untold.a, untold.v2, untold.s2] == pytest.approx([told.a, told.v2, told.s2], rel=3e-3)
+    steep, jump = feature_moments(lambda x: np.tanh(1000 * x), 0.2), feature_moments("sign", 0.2)
+    assert [steep.a, steep.v2, steep.s2] == pytest.approx([jump.a, jump.v2, jump.s2], rel=0.01)
+    with pytest.raises(DomainError, match="breakpoints"):
+        feature_moments(lambda x: np.sin(1e4 * np.asarray(x)), 0.2)
+
+
+def test_data_without_variance_share_nothing():
+    m = feature_moments("tanh", 0.2, 0.0)
+    assert m.v2 == 0
+    assert m.s2 == pytest.approx(feature_moments("tanh", 0.2, 1e-12).s2, rel=1e-9)
+
+
 def test_moments_that_are_infinite_are_refused():
     with pytest.raises(DomainError, match="finite Gaussian moments"):
         feature_moments(sp.exp(sp.Symbol("x") ** 2), 0.1)

@@ -65,7 +65,7 @@ def test_a_time_at_the_first_check_is_a_bound_and_no_growth():
 
 
 def test_slopes_without_spread_measure_no_error():
-    """The same slope of every network is a sign of coarse checks: inconclusive, where it was 1e31 sigma off."""
+    """The same slope of every network is a sign of coarse checks: inconclusive, not a thousand sigmas."""
     found = stacked(np.full((2, 4), 100.0), np.full((2, 4), 400.0))
     for row in evaluate(found, TINY)[1]:
         assert row.outcome.value == "inconclusive"

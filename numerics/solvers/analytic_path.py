@@ -158,7 +158,18 @@ def settle(system, ends, turn, u0, v0, z0, sign, p, w, l, u_end, v_end, ok):
 _FUNCTIONS = (polish, on_branch, advance, trace, settle)
 _CONSTANTS = {
     name: globals()[name]
-    for name in ("MAX_NEWTON", "_FEW", "_CLOSE", "_TIGHT", "_NEAR", "_DOUBLE", "_SMALLEST", "_ROUNDING", "_REAL", "_STRIDE")
+    for name in (
+        "MAX_NEWTON",
+        "_FEW",
+        "_CLOSE",
+        "_TIGHT",
+        "_NEAR",
+        "_DOUBLE",
+        "_SMALLEST",
+        "_ROUNDING",
+        "_REAL",
+        "_STRIDE",
+    )
 }
 
 

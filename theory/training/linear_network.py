@@ -58,9 +58,10 @@ def linear_network_curve(model: GaussianModel, tau: Any, P: Any, N: Any = None, 
 
     Notes
     -----
-    The failure that looks normal: the end of training need not be its best moment. Below the data's variances the test loss
-    only falls. Above them it is least at about :math:`\tau=\frac1{2t}\log(1+\langle r^2\rangle/(\gamma\langle r\rangle^2))`,
-    exact for t much larger, and ends up to 8 % higher (isotropic, P = 0.4 N, t = 10).
+    The failure that looks normal: the end of training need not be its best moment. For noise far below the data's variances
+    the test loss only falls. For noise far above them it is least at
+    :math:`\tau=\frac1{2t}\log(1+\langle r^2\rangle/(\gamma\langle r\rangle^2))`; in between, and with few samples, the end may be
+    worse by a tenth or more (isotropic, t = 10: 7.5 % at P = 0.4 N, 18 % at P = 0.05 N).
     Source: [WP25], [W26], [ours: docs/derivations/training_time.md].
 
     >>> from theory import Isotropic

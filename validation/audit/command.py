@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Audit:
     seed: int
     copies: Copies  # held-out points that the training set has too: none of them is in any measurement
 
-    @property
+    @cached_property
     def typical(self) -> Dataset:
         """The data without the few rows that carry the covariance."""
         return self.data.without(self.carriers.rows if self.carriers.few else ())

@@ -162,7 +162,7 @@ def audit(
         )
         more: dict[str, Any] = {}
         options = {"seed": seed, "device": device}
-        if dataset.labels is not None and len(set(dataset.labels.tolist())) > 1:
+        if (labelled := result.typical.labels) is not None and len(set(labelled.tolist())) > 1:
             rows = audit_classes(result.typical, t=result.measured.t, probes=min(probes, 128), progress=tell, **options)
             more["classes"] = classes_table(rows)
         if points:

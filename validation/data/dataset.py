@@ -58,7 +58,7 @@ class Dataset:
         return self.files[row] if self.files else ""
 
     def without(self, rows: Sequence[int]) -> Dataset:
-        """The same data set less some of its rows."""
+        """The same data set less some of its rows; what the source keeps apart stays."""
         if not len(rows):
             return self
         labels = None if self.labels is None else np.delete(np.asarray(self.labels), rows)

@@ -163,7 +163,7 @@ def _about_the_data(
     result = audit(dataset, seed=seed, device=device, progress=lambda line: tell(f"audit of {dataset.name}: {line}"))
     write_audit(result, where)
     classes = None
-    if dataset.labels is not None and len(set(dataset.labels.tolist())) > 1:
+    if (labelled := result.typical.labels) is not None and len(set(labelled.tolist())) > 1:
         classes = audit_classes(
             result.typical, t=result.measured.t, probes=128, seed=seed, device=device, progress=tell
         )

@@ -6,7 +6,7 @@ If the order were chance, a system would show the predicted one with probability
 
 and likewise the reverse one. With the level alpha of 3 sigma, one-sided (0.00135):
 
-    disagree       if so many show the reverse order that p <= alpha
+    disagree       if so many show the reverse order that p <= alpha, and more than show the predicted one
     agree          if so many show the predicted order that p <= alpha, and their share is within the tolerance of 1
     inconclusive   otherwise
 
@@ -64,7 +64,7 @@ def judge_order(prediction: Prediction, right: int, reverse: int, count: int, ch
         return Verdict(prediction, math.nan, math.nan, Outcome.INCONCLUSIVE, "nothing was measured")
     p, p_reverse = (float(binom.sf(k - 1, count, chance)) for k in (right, reverse))
     share, smooth = right / count, (right + 1) / (count + 2)
-    if p_reverse <= ALARM:
+    if p_reverse <= ALARM and reverse > right:
         outcome, reason = Outcome.DISAGREE, f"{reverse} of {count} in the reverse order, p = {p_reverse:.1g}"
     elif p <= ALARM and 1 - share <= prediction.tolerance:
         outcome, reason = Outcome.AGREE, f"{right} of {count} in the predicted order, p = {p:.1g}"

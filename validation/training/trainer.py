@@ -163,16 +163,19 @@ class Trainer:
         with deferred_interrupt() as asked:
             while self.step < end and not (stopped := self._stopped(asked)):
                 loss = self._advance()
-                if self.step % _LOOK == 0 or self.step == end:
-                    self._look(loss)
-                if self.watch is not None and self.step in self.watch.steps:
+                due = time.monotonic() - saved > _SAVE_SECONDS
+                checked = self.watch is not None and self.step in self.watch.steps
+                alone = due and self.processes is None  # clocks differ, and all processes must look together
+                if checked or alone or self.step % _LOOK == 0 or self.step == end:
+                    self._look(loss)  # before anything is written
+                if self.watch is not None and checked:
                     self._check(self.watch)
                 mean = torch.where(mean.isnan(), loss, mean.lerp(loss, 0.01))
                 now = time.monotonic()
                 if progress and (now - shown > 0.25 or self.step == end):
                     progress(self.step, self.config.steps, mean.cpu())
                     shown = now
-                if now - saved > _SAVE_SECONDS:
+                if due:
                     self.save()
                     saved = time.monotonic()
             self.save()
@@ -202,7 +205,8 @@ class Trainer:
         return self.processes is None or self.processes.rank == 0
 
     def _write(self, path: Path) -> None:
-        files.write(path, self._state(), self.record | {"step": self.step, "versions": versions()})
+        now = {"step": self.step, "versions": versions(), "diverged": list(self.diverged.items())}
+        files.write(path, self._state(), self.record | now)
 
     def _begin_watch(self, watch: Watch) -> None:
         if self.step == 0 and not watch.history:
@@ -241,10 +245,13 @@ class Trainer:
 
     def _look(self, loss: torch.Tensor) -> None:
         """Notes members whose loss is no number; there is nothing left to train when all are such."""
-        for member in loss.isnan().nonzero().flatten().tolist():
+        gone = loss.isnan()
+        if self.members == 1:  # the last step may have spoiled the weights of a loss that was a number
+            gone = gone | ~torch.stack([p.isfinite().all() for p in self.parameters]).all()
+        for member in gone.nonzero().flatten().tolist():
             self.diverged.setdefault(member, self.step)
-        gone = len(self.diverged) == self.members
-        if self.processes.any(gone) if self.processes else gone:
+        all_gone = len(self.diverged) == self.members
+        if self.processes.any(all_gone) if self.processes else all_gone:
             allowed = f"smaller: the loss of every network is no number any more at step {self.step}"
             remedy = "Start anew with a smaller one (--learning-rate, --no-resume)"
             raise DomainError("learning_rate", self.config.learning_rate, allowed, remedy)
@@ -293,6 +300,7 @@ class Trainer:
             if self.watch is not None:
                 self.watch.resume(record["watch"])
         self.step = record["step"]
+        self.diverged = dict(map(tuple, record.get("diverged", ())))
         prefix = "weights."
         self.denoiser.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         with torch.no_grad():

@@ -67,7 +67,8 @@ def predict_window(
     Returns
     -------
     Dataset over t: `tau_mem`, `tau_gen`, each with `_low`, `_high`, `_exponent`, `_exponent_error`; nan at levels that not all
-    pilots have memorised; over (pilot, t): `pilot_tau_mem`, `pilot_tau_gen`; `level` is the one memorised first.
+    pilots have memorised, `tau_gen` also where a pilot was there at its first step; over (pilot, t): `pilot_tau_mem`,
+    `pilot_tau_gen`; `level` is the one memorised first.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def predict_window(
     times = training_times(curves)
     names = ("", "_low", "_high", "_exponent", "_exponent_error")
     out = {name + part: np.full(levels, np.nan) for name in EXPONENTS for part in names}
-    memorised = np.isfinite(times["tau_mem"].values).all(axis=0)
+    memorised = (np.isfinite(times["tau_mem"]) & ~times["tau_mem_early"]).values.all(axis=0)
     if not memorised.any():
         allowed = "more steps than the pilots need to memorise a noise level"
         remedy = f"Give more, smaller pilots, or a wider network; the pilots had {', '.join(map(str, chosen))} points"
@@ -102,6 +103,8 @@ def predict_window(
     of = times["P"].values
     for k in np.flatnonzero(memorised):
         for name, expected in EXPONENTS.items():
+            if times[f"{name}_early"].values[:, k].any() or (times[name].values[:, k] == 0).any():
+                continue  # passed at the first check, or before: a bound is no time
             tau = np.array([config.clock(max(step, 1.0)) for step in times[name].values[:, k]])
             known = name == "tau_mem" and exponent is not None
             a0 = float(exponent) if known and exponent is not None else expected

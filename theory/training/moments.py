@@ -173,7 +173,7 @@ def _nested(act: Activation, shared: float, noise: float) -> tuple[float, float,
         last, before = before, found
     if np.allclose(before, last, rtol=_ROUGH, atol=_ROUGH * scale):  # kinks or jumps that nobody has told
         return tuple(before)
-    remedy = "Where it has kinks or jumps, tell them: theory.models.activation(function, breakpoints=[...])"
+    remedy = "Where it has kinks or jumps, make an activation that knows their places, its breakpoints"
     raise DomainError("activation", act.name, "a function whose Gaussian moments converge on halved panels", remedy)
 
 

@@ -253,7 +253,7 @@ class Trainer:
         all_gone = len(self.diverged) == self.members
         if self.processes.any(all_gone) if self.processes else all_gone:
             allowed = f"smaller: the loss of every network is no number any more at step {self.step}"
-            remedy = "Start anew with a smaller one (--learning-rate, --no-resume)"
+            remedy = "Start anew with a smaller one"
             raise DomainError("learning_rate", self.config.learning_rate, allowed, remedy)
 
     def _stopped(self, asked: Event) -> bool:

@@ -132,9 +132,8 @@ def settle(system, ends, turn, u0, v0, z0, sign, p, w, l, u_end, v_end, ok):
                 good = good and first < _NEAR and sign * u.imag > 1e-4 * abs(u) and on_branch(v, z1, sign)
         if not good:
             good = True
-            while good and abs(z0) > _STRIDE * abs(
-                z1
-            ):  # a straight line would spend its least step on the last decades
+            # decade by decade: a straight line would spend its least step on the last ones
+            while good and abs(z0) > _STRIDE * abs(z1):
                 u0, v0, n, good = advance(system, u0, v0, z0, z0 / _STRIDE, sign, p, w, l)
                 z0 /= _STRIDE
                 total += n
